@@ -1,0 +1,216 @@
+/* See options.h. */
+#include "options.h"
+
+#include "base/slice.h"
+#include "base/text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char server_options_help[] =
+    "usage: shale server [FLAGS] DIR\n"
+    "\n"
+    "  --address HOST:PORT         S3 (default 127.0.0.1:9000; port 0 = any free one, printed)\n"
+    "  --admin-address HOST:PORT   /health/live, /health/ready, /metrics (default 127.0.0.1:9001)\n"
+    "  --domain NAME               base of virtual-host style; may be repeated or comma-separated\n"
+    "  --region NAME               accept only signatures for this region (default: any)\n"
+    "  --refuse-unsigned-payload   refuse UNSIGNED-PAYLOAD over plain HTTP\n"
+    "  --reactors N                threads that serve (default: one per processor)\n"
+    "  --body-memory MIB           memory for bodies in flight (default 256)\n"
+    "  --log-level LEVEL           error, warn, info or debug (default info)\n"
+    "\n"
+    "Each flag is also an environment variable: --admin-address is SHALE_ADMIN_ADDRESS. The root\n"
+    "credentials come from SHALE_ROOT_USER and SHALE_ROOT_PASSWORD only; without them random ones\n"
+    "are made at the first start and their file is printed.\n";
+
+enum { FLAG_NAME_BYTES_MAX = 64 };
+
+/* One flag: how its text becomes an option. `value` is NULL for a flag without argument. */
+struct flag {
+    const char *name;
+    bool takes_value;
+    enum err (*set)(struct server_options *options, const char *name, const char *value);
+};
+
+static enum err complain(const char *name, const char *value, const char *wanted)
+{
+    fprintf(stderr, "shale: --%s '%s': expected %s\n", name, value, wanted);
+    return ERR_INVALID;
+}
+
+static enum err set_address(struct server_options *options, const char *name, const char *value)
+{
+    (void)name;
+    options->address = value;
+    return OK;
+}
+
+static enum err set_admin_address(struct server_options *options, const char *name,
+                                  const char *value)
+{
+    (void)name;
+    options->admin_address = value;
+    return OK;
+}
+
+static enum err set_region(struct server_options *options, const char *name, const char *value)
+{
+    if (value[0] == '\0' || strlen(value) > 64)
+        return complain(name, value, "a region name of 1 to 64 characters");
+    options->region = value;
+    return OK;
+}
+
+/* `value` may be a list; the pieces are cut in place in a copy that lives as long as the process. */
+static enum err set_domain(struct server_options *options, const char *name, const char *value)
+{
+    char *rest = strdup(value); /* argv and environ stay untouched */
+    char *save = NULL;
+    for (char *piece = strtok_r(rest, ",", &save); piece != NULL;
+         piece = strtok_r(NULL, ",", &save)) {
+        if (options->domain_count == OPTIONS_DOMAINS_MAX)
+            return complain(name, value, "at most 16 domains");
+        options->domains[options->domain_count++] = piece;
+    }
+    return OK;
+}
+
+static enum err set_reactors(struct server_options *options, const char *name, const char *value)
+{
+    uint64_t count = 0;
+    if (text_parse_u64(slice_of_text(value), 64, &count) != OK || count == 0)
+        return complain(name, value, "a number from 1 to 64");
+    options->reactor_count = (uint32_t)count;
+    return OK;
+}
+
+static enum err set_body_memory(struct server_options *options, const char *name,
+                                const char *value)
+{
+    if (text_parse_u64(slice_of_text(value), 1 << 20, &options->body_budget_mib) != OK ||
+        options->body_budget_mib < 32)
+        return complain(name, value, "a number of MiB, at least 32");
+    return OK;
+}
+
+static enum err set_log_level(struct server_options *options, const char *name, const char *value)
+{
+    static const char *const names[] = {"error", "warn", "info", "debug"};
+    for (unsigned i = 0; i < 4; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            options->log_level = (enum log_level)i;
+            return OK;
+        }
+    }
+    return complain(name, value, "error, warn, info or debug");
+}
+
+static enum err set_refuse_unsigned(struct server_options *options, const char *name,
+                                    const char *value)
+{
+    (void)name;
+    (void)value;
+    options->refuse_unsigned_payload = true;
+    return OK;
+}
+
+static enum err set_help(struct server_options *options, const char *name, const char *value)
+{
+    (void)name;
+    (void)value;
+    options->help = true;
+    return OK;
+}
+
+static const struct flag flags[] = {
+    {"address", true, set_address},
+    {"admin-address", true, set_admin_address},
+    {"domain", true, set_domain},
+    {"region", true, set_region},
+    {"refuse-unsigned-payload", false, set_refuse_unsigned},
+    {"reactors", true, set_reactors},
+    {"body-memory", true, set_body_memory},
+    {"log-level", true, set_log_level},
+    {"help", false, set_help},
+};
+enum { FLAG_COUNT = sizeof flags / sizeof flags[0] };
+
+/* admin-address -> SHALE_ADMIN_ADDRESS */
+static const char *from_environment(const char *name)
+{
+    char variable[FLAG_NAME_BYTES_MAX] = "SHALE_";
+    size_t at = strlen(variable);
+    for (const char *c = name; *c != '\0' && at + 1 < sizeof variable; c++)
+        variable[at++] = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+    variable[at] = '\0';
+    return getenv(variable);
+}
+
+static enum err read_environment(struct server_options *options)
+{
+    for (unsigned i = 0; i < FLAG_COUNT; i++) {
+        const char *value = from_environment(flags[i].name);
+        if (value == NULL || value[0] == '\0' || flags[i].set == set_help)
+            continue;
+        if (!flags[i].takes_value && strcmp(value, "0") == 0)
+            continue;
+        TRY(flags[i].set(options, flags[i].name, value));
+    }
+    options->root_user = getenv("SHALE_ROOT_USER");
+    options->root_password = getenv("SHALE_ROOT_PASSWORD");
+    return OK;
+}
+
+/* Handle argv[*at], which starts with "--"; moves *at over a separate value. */
+static enum err read_flag(struct server_options *options, int argc, char **argv, int *at)
+{
+    const char *text = argv[*at] + 2;
+    size_t name_bytes = strcspn(text, "=");
+    for (unsigned i = 0; i < FLAG_COUNT; i++) {
+        const struct flag *flag = &flags[i];
+        if (strlen(flag->name) != name_bytes || memcmp(flag->name, text, name_bytes) != 0)
+            continue;
+        const char *value = text[name_bytes] == '=' ? text + name_bytes + 1 : NULL;
+        if (!flag->takes_value && value != NULL)
+            return complain(flag->name, value, "no value");
+        if (flag->takes_value && value == NULL) {
+            if (*at + 1 == argc) {
+                fprintf(stderr, "shale: --%s needs a value\n", flag->name);
+                return ERR_INVALID;
+            }
+            value = argv[++*at];
+        }
+        return flag->set(options, flag->name, value);
+    }
+    fprintf(stderr, "shale: unknown flag '%s'; shale server --help lists them\n", argv[*at]);
+    return ERR_INVALID;
+}
+
+enum err server_options_parse(int argc, char **argv, struct server_options *out_options)
+{
+    struct server_options options = {
+        .address = "127.0.0.1:9000",
+        .admin_address = "127.0.0.1:9001",
+        .log_level = LOG_INFO,
+    };
+    TRY(read_environment(&options));
+    for (int at = 0; at < argc; at++) {
+        if (strncmp(argv[at], "--", 2) == 0 && argv[at][2] != '\0') {
+            TRY(read_flag(&options, argc, argv, &at));
+            continue;
+        }
+        if (options.directory_count == OPTIONS_DIRECTORIES_MAX) {
+            fprintf(stderr, "shale: more than %d directories\n", OPTIONS_DIRECTORIES_MAX);
+            return ERR_INVALID;
+        }
+        options.directories[options.directory_count++] = argv[at];
+    }
+    if (options.directory_count == 0 && !options.help) {
+        fprintf(stderr, "shale: give a directory: shale server DIR\n");
+        return ERR_INVALID;
+    }
+    *out_options = options;
+    return OK;
+}

@@ -1,0 +1,41 @@
+/* Who a drive is. Pure. Format: docs/formats-storage.md#superblock.
+ *
+ * The file holds four copies, each with its own CRC, rewritten one after the other at each open with
+ * a higher mount counter: whatever crash, at least three copies are whole, and the highest whole one
+ * counts. */
+#pragma once
+#include "base/err.h"
+#include "storaged/server.h"
+
+enum {
+    SUPERBLOCK_COPIES = 4,
+    SUPERBLOCK_COPY_BYTES = 32 << 10,
+    SUPERBLOCK_BYTES = SUPERBLOCK_COPIES * SUPERBLOCK_COPY_BYTES,
+};
+
+struct superblock_drive {
+    struct drive_id id;
+    bool was_mount_point;
+    char path[IO_PATH_BYTES_MAX]; /* where it was seen last */
+};
+
+struct superblock {
+    struct storage_identity node;
+    struct drive_id drive;
+    uint64_t incarnation;   /* of the cluster */
+    uint64_t mount_counter; /* +1 at each open: a copy of an image that went on alone shows */
+    uint64_t segment_bytes;
+    uint32_t block_bytes_max;
+    uint64_t formatted_ms;
+    bool has_meta; /* the metadata replica of the node lives on this drive */
+    uint32_t drive_count; /* of the node, this one included */
+    struct superblock_drive drives[STORAGE_DRIVES_MAX];
+};
+
+/* Write one copy (SUPERBLOCK_COPY_BYTES). */
+void superblock_encode(const struct superblock *superblock, uint8_t *out);
+/* The best copy of a file's contents (any length). ERR_CORRUPT: none is whole. ERR_UNSUPPORTED: of a
+ * later format. */
+enum err superblock_decode(struct slice file, struct superblock *out);
+/* min(1 GiB, max(128 MiB, 1/32 of the drive)), in whole MiB. */
+uint64_t superblock_segment_bytes(uint64_t drive_bytes);

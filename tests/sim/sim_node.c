@@ -1,0 +1,611 @@
+/* The whole node in the simulator: S3 requests, signed like a client's, against gateway, metadata and storage on a
+ * simulated disk, through power cuts at random events.
+ *
+ *     sim_node [--seeds N] [--base SEED] [--lives N] [--mutant BITS] [--verbose]
+ *
+ * Each key belongs to one client fiber, so what a key may hold is a short list: the last acknowledged state, and the
+ * states of requests since then whose outcome nobody was told. Reading a key back must give one of them, bit for bit. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "cli/node.h"
+#include "gateway/exchange_memory.h"
+#include "kv/memory.h"
+#include "runtime/sim.h"
+#include "runtime/sync.h"
+#include "s3/date.h"
+#include "s3/signer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    REACTORS = 2,
+    CLIENTS = 4,
+    KEYS_PER_CLIENT = 6,
+    CANDIDATES_MAX = 64,
+    ANSWER_BYTES_MAX = 16 << 20,
+    PART_BYTES_MIN = 5 << 20,
+};
+#define LIFE_NS_MAX (600 * IO_NS_PER_S)
+
+static const char access_key[] = "SIMULATOR";
+static const char secret_key[] = "simulator-secret";
+
+/* What a key may hold: bytes made from a seed, or nothing. */
+struct content {
+    bool exists;
+    uint64_t seed;
+    uint32_t bytes;
+};
+
+struct key_state {
+    char name[64]; /* percent-encoded already */
+    struct content candidates[CANDIDATES_MAX];
+    uint32_t candidate_count;
+};
+
+struct world {
+    struct sim *sim;
+    struct sim_machine *machine;
+    struct kv_memory_world *stores;
+    struct metrics *metrics;
+    struct node *node;
+    struct key_state keys[CLIENTS * KEYS_PER_CLIENT];
+    uint64_t next_seed;
+    uint64_t acknowledged, unknown, refused, verified;
+    bool bucket_made;
+    bool running; /* clients go on */
+    bool ended;   /* the node fiber is through */
+    bool started; /* node_start succeeded */
+    bool verbose;
+};
+
+/* One draw per use, from the simulator's own randomness. */
+static uint64_t draw(struct world *world, uint64_t bound)
+{
+    return sim_draw(world->sim, bound);
+}
+
+static void die(struct world *world, const char *what, const char *key)
+{
+    fprintf(stderr, "sim_node: %s key=%s now_ns=%llu events=%llu\n", what, key,
+            (unsigned long long)sim_now_ns(world->sim),
+            (unsigned long long)sim_event_count(world->sim));
+    abort();
+}
+
+/* splitmix64: content bytes from a seed. */
+static void fill(uint8_t *out, uint32_t bytes, uint64_t seed)
+{
+    for (uint32_t at = 0; at < bytes; at += 8) {
+        seed += UINT64_C(0x9e3779b97f4a7c15);
+        uint64_t z = seed;
+        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+        z ^= z >> 31;
+        uint32_t count = bytes - at < 8 ? bytes - at : 8;
+        memcpy(out + at, &z, count);
+    }
+}
+
+static bool content_matches(const struct content *content, struct slice body)
+{
+    if (!content->exists || content->bytes != body.bytes)
+        return false;
+    uint8_t *expected = mem_alloc(content->bytes + 8);
+    fill(expected, content->bytes, content->seed);
+    bool same = body.bytes == 0 || memcmp(expected, body.data, body.bytes) == 0;
+    mem_free(expected);
+    return same;
+}
+
+/* --- requests --- */
+
+struct request {
+    const char *method;
+    const char *target;
+    struct slice body;
+    const char *copy_source; /* or NULL */
+    const char *if_none_match;
+};
+
+/* Serve one signed request. *out_status is 0 when no answer was given. */
+static void perform(struct io *io, struct world *world, const struct request *request,
+                    struct memory_exchange *memory, unsigned *out_status)
+{
+    uint64_t now_ms = io_wall_ms(io);
+    char date[S3_DATE_BASIC_CHARS + 1];
+    char length[24];
+    s3_date_format_basic(now_ms, date);
+    snprintf(length, sizeof length, "%zu", request->body.bytes);
+    memory_exchange_init(memory, request->method, slice_of_text(request->target), request->body,
+                         ANSWER_BYTES_MAX);
+    memory->read_bytes_max = 1 + draw(world, 200000);
+    memory->read_delay_ns = draw(world, 3) == 0 ? draw(world, 2000000) : 0;
+    memory_exchange_header(memory, "host", SLICE_LITERAL("sim"));
+    memory_exchange_header(memory, "x-amz-date", slice_of_text(date));
+    memory_exchange_header(memory, "x-amz-content-sha256", SLICE_LITERAL("UNSIGNED-PAYLOAD"));
+    if (request->body.bytes > 0 || strcmp(request->method, "PUT") == 0)
+        memory_exchange_header(memory, "content-length", slice_of_text(length));
+    if (request->copy_source != NULL)
+        memory_exchange_header(memory, "x-amz-copy-source", slice_of_text(request->copy_source));
+    if (request->if_none_match != NULL)
+        memory_exchange_header(memory, "if-none-match", slice_of_text(request->if_none_match));
+    struct s3_signer signer = {.access_key = slice_of_text(access_key),
+                               .secret = slice_of_text(secret_key),
+                               .region = SLICE_LITERAL("us-east-1"),
+                               .now_ms = now_ms};
+    AUTO_VALUE(bytes) authorization = {.max = 4096};
+    s3_signer_authorize(&signer, &memory->exchange.head, &authorization, NULL);
+    memory_exchange_header(memory, "authorization", bytes_slice(&authorization));
+    AUTO_VALUE(s3_failure) failure = {0};
+    if (memory_exchange_ready(memory, &failure) != S3_OK)
+        die(world, "head refused", request->target);
+    memory->exchange.request_id = draw(world, UINT64_MAX);
+    memory->exchange.started_ns = io_now_ns(io);
+    gateway_serve(io, node_gateway(world->node), &memory->exchange);
+    *out_status = memory->exchange.responded ? memory->exchange.status : 0;
+    if (world->verbose)
+        fprintf(stderr, "%llu %s %s %zu -> %u %.*s\n", (unsigned long long)sim_now_ns(world->sim),
+                request->method, request->target, request->body.bytes, *out_status,
+                *out_status >= 400 ? SLICE_PRINT(slice_first(bytes_slice(&memory->answer), 200)) : 0, "");
+    bytes_deinit(&memory->exchange.headers);
+    memory->exchange.headers = (struct bytes){0};
+    for (uint32_t i = 0; i < memory->exchange.head.header_count; i++)
+        memory->headers[i] = (struct s3_header){0}; /* they pointed into this frame */
+}
+
+/* --- what a key may hold --- */
+
+static void key_acknowledge(struct key_state *key, struct content content)
+{
+    key->candidates[0] = content;
+    key->candidate_count = 1;
+}
+
+static void key_unknown(struct world *world, struct key_state *key, struct content content)
+{
+    if (key->candidate_count == CANDIDATES_MAX)
+        die(world, "too many unknown outcomes", key->name);
+    key->candidates[key->candidate_count++] = content;
+}
+
+/* Success, certainly no effect, or nobody knows. */
+static void key_outcome(struct world *world, struct key_state *key, unsigned status,
+                        struct content content)
+{
+    if (status >= 200 && status < 300) {
+        world->acknowledged++;
+        key_acknowledge(key, content);
+    } else if (status >= 400 && status < 500) {
+        world->refused++;
+    } else {
+        world->unknown++;
+        key_unknown(world, key, content);
+    }
+}
+
+static void key_target(const struct key_state *key, char *out, size_t bytes, const char *query)
+{
+    snprintf(out, bytes, "/bucket/%s%s", key->name, query);
+}
+
+/* Read the key; it must hold one of its candidates, which then is the only one. */
+static void key_verify(struct io *io, struct world *world, struct key_state *key)
+{
+    char target[160];
+    key_target(key, target, sizeof target, "");
+    struct request get = {.method = "GET", .target = target};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &get, &memory, &status);
+    struct slice body = bytes_slice(&memory.answer);
+    bool whole = !memory.answer.overflow && memory.exchange.content_bytes == memory.answer_bytes;
+    if (status == 200 && whole) {
+        uint32_t i = 0;
+        while (i < key->candidate_count && !content_matches(&key->candidates[i], body))
+            i++;
+        if (i == key->candidate_count)
+            die(world, "wrong bytes", key->name);
+        key_acknowledge(key, key->candidates[i]);
+        world->verified++;
+    } else if (status == 404) {
+        uint32_t i = 0;
+        while (i < key->candidate_count && key->candidates[i].exists)
+            i++;
+        if (i == key->candidate_count)
+            die(world, "acknowledged object lost", key->name);
+        key_acknowledge(key, (struct content){0});
+        world->verified++;
+    } else if (!io_canceled(io) && status != 503 && status != 0) {
+        fprintf(stderr, "sim_node: status %u %.*s\n", status, SLICE_PRINT(body));
+        die(world, "unexpected answer to GET", key->name);
+    }
+    memory_exchange_deinit(&memory);
+}
+
+/* --- operations of a client --- */
+
+static uint32_t draw_bytes(struct world *world)
+{
+    switch (draw(world, 8)) {
+    case 0:
+        return 0;
+    case 1:
+    case 2:
+        return (uint32_t)draw(world, 16 << 10);
+    case 3:
+    case 4:
+        return (uint32_t)draw(world, 200 << 10);
+    case 5:
+        return (16 << 10) + (uint32_t)draw(world, 3) - 1;
+    case 6:
+        return (uint32_t)draw(world, 1 << 20);
+    default:
+        return (uint32_t)draw(world, 3 << 20);
+    }
+}
+
+static void put_object(struct io *io, struct world *world, struct key_state *key)
+{
+    struct content content = {.exists = true, .seed = world->next_seed++};
+    content.bytes = draw_bytes(world);
+    bool conditional = draw(world, 10) == 0;
+    uint8_t *body = mem_alloc(content.bytes + 8);
+    fill(body, content.bytes, content.seed);
+    char target[160];
+    key_target(key, target, sizeof target, "");
+    struct request put = {.method = "PUT",
+                          .target = target,
+                          .body = slice_of(body, content.bytes),
+                          .if_none_match = conditional ? "*" : NULL};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &put, &memory, &status);
+    memory_exchange_deinit(&memory);
+    mem_free(body);
+    key_outcome(world, key, status, content);
+}
+
+static void delete_object(struct io *io, struct world *world, struct key_state *key)
+{
+    char target[160];
+    key_target(key, target, sizeof target, "");
+    struct request request = {.method = "DELETE", .target = target};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &request, &memory, &status);
+    memory_exchange_deinit(&memory);
+    key_outcome(world, key, status, (struct content){0});
+}
+
+/* Copy one of the client's own keys onto another: its candidates become possible there. */
+static void copy_object(struct io *io, struct world *world, struct key_state *key,
+                        struct key_state *source)
+{
+    if (source == key || source->candidate_count != 1)
+        return;
+    char target[160];
+    char source_path[160];
+    key_target(key, target, sizeof target, "");
+    key_target(source, source_path, sizeof source_path, "");
+    struct request copy = {.method = "PUT", .target = target, .copy_source = source_path};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &copy, &memory, &status);
+    memory_exchange_deinit(&memory);
+    if (status == 404 && !source->candidates[0].exists)
+        return;
+    if (status == 404)
+        die(world, "copy source lost", source->name);
+    key_outcome(world, key, status, source->candidates[0]);
+}
+
+/* The text between <name> and </name>, copied; empty when absent. */
+static char *element_text(struct slice xml, const char *name)
+{
+    AUTO_STRING text = slice_to_text(xml);
+    AUTO_STRING start = mem_format("<%s>", name);
+    char *from = strstr(text, start);
+    if (from == NULL)
+        return mem_format("%s", "");
+    from += strlen(start);
+    char *to = strchr(from, '<');
+    return slice_to_text(slice_of(from, to == NULL ? 0 : (size_t)(to - from)));
+}
+
+static unsigned upload_part(struct io *io, struct world *world, const struct key_state *key,
+                            const char *upload, unsigned number, struct slice body, char **out_etag)
+{
+    AUTO_STRING query = mem_format("?partNumber=%u&uploadId=%s", number, upload);
+    AUTO_STRING target = mem_format("/bucket/%s%s", key->name, query);
+    struct request put = {.method = "PUT", .target = target, .body = body};
+    struct memory_exchange memory;
+    unsigned status;
+    AUTO_VALUE(bytes) kept = {.max = 4096};
+    perform(io, world, &put, &memory, &status);
+    if (status == 200) {
+        /* perform dropped the headers; the ETag is the MD5, which Complete may leave out of quotes: ask ListParts */
+        AUTO_STRING list = mem_format("/bucket/%s?uploadId=%s&part-number-marker=%u", key->name,
+                                      upload, number - 1);
+        struct request parts = {.method = "GET", .target = list};
+        struct memory_exchange answer;
+        perform(io, world, &parts, &answer, &status);
+        *out_etag = element_text(bytes_slice(&answer.answer), "ETag");
+        memory_exchange_deinit(&answer);
+    }
+    memory_exchange_deinit(&memory);
+    return status;
+}
+
+static void multipart(struct io *io, struct world *world, struct key_state *key)
+{
+    unsigned part_count = draw(world, 8) == 0 ? 2 : 1;
+    struct content content = {.exists = true, .seed = world->next_seed++};
+    uint32_t last = 1 + (uint32_t)draw(world, 400 << 10);
+    content.bytes = (part_count - 1) * PART_BYTES_MIN + last;
+    char target[160];
+    key_target(key, target, sizeof target, "?uploads");
+    struct request create = {.method = "POST", .target = target};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &create, &memory, &status);
+    AUTO_STRING upload = element_text(bytes_slice(&memory.answer), "UploadId");
+    memory_exchange_deinit(&memory);
+    if (status != 200)
+        return;
+    uint8_t *body = mem_alloc(content.bytes + 8);
+    fill(body, content.bytes, content.seed);
+    AUTO_VALUE(bytes) complete = {.max = 4096};
+    bytes_append_text(&complete, "<CompleteMultipartUpload>");
+    for (unsigned i = 0; i < part_count && status == 200; i++) {
+        uint32_t from = i * PART_BYTES_MIN;
+        uint32_t bytes = i + 1 == part_count ? last : PART_BYTES_MIN;
+        AUTO_STRING etag = NULL;
+        status = upload_part(io, world, key, upload, i + 1, slice_of(body + from, bytes), &etag);
+        bytes_append_format(&complete, "<Part><PartNumber>%u</PartNumber><ETag>%s</ETag></Part>",
+                            i + 1, etag == NULL ? "" : etag);
+    }
+    bytes_append_text(&complete, "</CompleteMultipartUpload>");
+    mem_free(body);
+    if (status != 200)
+        return;
+    AUTO_STRING finish = mem_format("/bucket/%s?uploadId=%s", key->name, upload);
+    struct request request = {
+        .method = draw(world, 8) == 0 ? "DELETE" : "POST",
+        .target = finish,
+    };
+    bool aborts = request.method[0] == 'D';
+    if (!aborts)
+        request.body = bytes_slice(&complete);
+    perform(io, world, &request, &memory, &status);
+    memory_exchange_deinit(&memory);
+    if (!aborts)
+        key_outcome(world, key, status, content);
+}
+
+static void client_step(struct io *io, struct world *world, unsigned client)
+{
+    struct key_state *own = &world->keys[client * KEYS_PER_CLIENT];
+    struct key_state *key = &own[draw(world, KEYS_PER_CLIENT)];
+    switch (draw(world, 12)) {
+    case 0:
+    case 1:
+        delete_object(io, world, key);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        key_verify(io, world, key);
+        break;
+    case 5:
+        copy_object(io, world, key, &own[draw(world, KEYS_PER_CLIENT)]);
+        break;
+    case 6:
+        multipart(io, world, key);
+        break;
+    default:
+        put_object(io, world, key);
+        break;
+    }
+}
+
+struct client {
+    struct world *world;
+    unsigned number;
+};
+
+static void client_body(struct io *io, void *argument)
+{
+    struct client *client = argument;
+    while (client->world->running && !io_canceled(io))
+        client_step(io, client->world, client->number);
+}
+
+static void client_fiber(struct io *io, void *argument)
+{
+    struct client *client = argument;
+    io_call(io, io_reactor(io, client->number % REACTORS), client_body, client);
+}
+
+/* --- one life of the node --- */
+
+static void make_bucket(struct io *io, struct world *world)
+{
+    struct request put = {.method = "PUT", .target = "/bucket"};
+    struct memory_exchange memory;
+    unsigned status;
+    perform(io, world, &put, &memory, &status);
+    memory_exchange_deinit(&memory);
+    if (status == 200 || status == 409)
+        world->bucket_made = true;
+}
+
+static void verify_all(struct io *io, struct world *world)
+{
+    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT && !io_canceled(io); i++)
+        key_verify(io, world, &world->keys[i]);
+}
+
+static void node_fiber(struct io *io, void *argument)
+{
+    struct world *world = argument;
+    const char *directory = "/data";
+    struct node_options options = {
+        .directories = &directory,
+        .directory_count = 1,
+        .kv = kv_memory_provider(world->stores),
+        .metrics = world->metrics,
+        .root_user = access_key,
+        .root_password = secret_key,
+        .storage_segment_bytes = 160 << 20,
+        .log_segment_bytes = 4 << 20,
+    };
+    enum err err = node_start(io, &options, &world->node);
+    if (err == OK) {
+        world->started = true;
+        while (!world->bucket_made && !io_canceled(io))
+            make_bucket(io, world);
+        verify_all(io, world);
+        struct client clients[CLIENTS];
+        struct fiber_group group;
+        fiber_group_init(&group);
+        for (unsigned i = 0; i < CLIENTS && !io_canceled(io); i++) {
+            clients[i] = (struct client){.world = world, .number = i};
+            if (fiber_group_spawn(io, &group, client_fiber, &clients[i]) != OK)
+                die(world, "no fiber", "");
+        }
+        fiber_group_wait(io, &group);
+        if (!io_canceled(io))
+            verify_all(io, world);
+        struct node *node = world->node;
+        world->node = NULL;
+        node_stop(io, node);
+    } else if (!io_canceled(io)) {
+        fprintf(stderr, "sim_node: %s\n", err_text(err));
+        die(world, "node does not start", "");
+    }
+    world->ended = true;
+}
+
+static bool life_ended(void *context)
+{
+    return ((struct world *)context)->ended;
+}
+
+struct cut {
+    struct world *world;
+    uint64_t at_event;
+};
+
+static bool cut_reached(void *context)
+{
+    const struct cut *cut = context;
+    return cut->world->ended || sim_event_count(cut->world->sim) >= cut->at_event;
+}
+
+static uint64_t draw_for_kv(void *context, uint64_t bound)
+{
+    return draw(context, bound);
+}
+
+/* Run the node until a random event, cut its power, roll the stores back. The last life ends in order. */
+static void live(struct world *world, bool last)
+{
+    world->running = true;
+    world->ended = world->started = false;
+    world->node = NULL;
+    if (sim_spawn(world->machine, 0, node_fiber, world) != OK)
+        die(world, "no fiber", "");
+    uint64_t until_ns = sim_now_ns(world->sim) + LIFE_NS_MAX;
+    struct cut cut = {.world = world, .at_event = sim_event_count(world->sim) + draw(world, 12000)};
+    sim_run(world->sim, cut_reached, &cut, until_ns);
+    if (world->ended)
+        die(world, "node ended by itself", "");
+    if (last) {
+        world->running = false;
+        if (!sim_run(world->sim, life_ended, world, until_ns))
+            die(world, "node does not stop", "");
+        sim_stop(world->machine);
+        return;
+    }
+    sim_power_cut(world->machine);
+    kv_memory_crash(world->stores, draw_for_kv, world);
+    sim_power_on(world->machine);
+}
+
+static uint64_t run_seed(uint64_t seed, unsigned lives, uint32_t mutant, bool verbose,
+                         struct world *totals)
+{
+    struct world world = {.verbose = verbose, .next_seed = seed << 20};
+    world.sim = sim_new(&(struct sim_options){.seed = seed, .mutant_ignore_sync = mutant});
+    world.machine = sim_machine_new(world.sim, REACTORS);
+    world.stores = kv_memory_world_new();
+    world.metrics = metrics_new();
+    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++) {
+        snprintf(world.keys[i].name, sizeof world.keys[i].name, "client%u/key%%20%u",
+                 i / KEYS_PER_CLIENT, i % KEYS_PER_CLIENT);
+        key_acknowledge(&world.keys[i], (struct content){0});
+    }
+    for (unsigned life = 0; life < lives; life++)
+        live(&world, life + 1 == lives);
+    uint64_t hash = sim_trace_hash(world.sim);
+    totals->acknowledged += world.acknowledged;
+    totals->unknown += world.unknown;
+    totals->refused += world.refused;
+    totals->verified += world.verified;
+    metrics_free(world.metrics);
+    kv_memory_world_free(world.stores);
+    sim_free(world.sim);
+    return hash;
+}
+
+static uint64_t number(const char *text)
+{
+    uint64_t value = 0;
+    if (text == NULL || text_parse_u64(slice_of_text(text), UINT64_MAX, &value) != OK) {
+        fprintf(stderr, "sim_node: a number is missing; see the opening comment of sim_node.c\n");
+        exit(2);
+    }
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seeds = 20, base = 1, lives = 3, mutant = 0;
+    bool verbose = false;
+    for (int i = 1; i < argc; i++) {
+        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--verbose") == 0)
+            verbose = true;
+        else if (strcmp(argv[i], "--seeds") == 0)
+            seeds = number(next), i++;
+        else if (strcmp(argv[i], "--base") == 0)
+            base = number(next), i++;
+        else if (strcmp(argv[i], "--lives") == 0)
+            lives = number(next), i++;
+        else if (strcmp(argv[i], "--mutant") == 0)
+            mutant = number(next), i++;
+        else {
+            puts("sim_node [--seeds N] [--base SEED] [--lives N] [--mutant BITS] [--verbose]");
+            return strcmp(argv[i], "--help") == 0 ? 0 : 2;
+        }
+    }
+    log_set_level(verbose ? LOG_DEBUG : LOG_ERROR);
+    struct world totals = {0};
+    for (uint64_t seed = base; seed < base + seeds; seed++) {
+        fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
+        uint64_t hash = run_seed(seed, (unsigned)lives, (uint32_t)mutant, verbose, &totals);
+        if (seed == base &&
+            run_seed(seed, (unsigned)lives, (uint32_t)mutant, verbose, &totals) != hash) {
+            fprintf(stderr, "sim_node: seed %llu is not deterministic\n", (unsigned long long)seed);
+            return 1;
+        }
+    }
+    printf("sim_node: %llu seeds, %llu writes acknowledged, %llu unknown, %llu refused, %llu reads verified\n",
+           (unsigned long long)seeds, (unsigned long long)totals.acknowledged,
+           (unsigned long long)totals.unknown, (unsigned long long)totals.refused,
+           (unsigned long long)totals.verified);
+    return 0;
+}

@@ -197,7 +197,7 @@ static void walk_fields(struct codec *codec, struct command *command)
         codec_u64(codec, &command->session.boot);
         return;
     case COMMAND_TICK:
-        codec_number(codec, &command->tick.clock_ms, UINT64_MAX);
+        codec_number(codec, &command->tick.tick_ms, UINT64_MAX);
         return;
     case COMMAND_BUCKET_TAKE:
     case COMMAND_BUCKET_SETTLE:

@@ -66,7 +66,7 @@ struct command_session {
     uint64_t holder, boot;
 };
 struct command_tick {
-    uint64_t clock_ms;
+    uint64_t tick_ms; /* wall clock of the leader, never smaller than the one before */
 };
 struct command_bucket {
     struct slice name, owner, region;

@@ -135,6 +135,7 @@ static void walk_applied_row(struct codec *codec, struct applied_row *row)
     codec_u64(codec, &row->index);
     codec_u64(codec, &row->term);
     codec_u64(codec, &row->hash);
+    codec_u64(codec, &row->tick_ms);
     codec_u64(codec, &row->clock_ms);
     codec_u64(codec, &row->stamp);
     codec_u64(codec, &row->bucket_id);

@@ -121,7 +121,8 @@ enum err row_key_read_part(struct slice key, uint32_t *out_number);
 struct applied_row {
     uint64_t index, term;
     uint64_t hash;     /* over the former hash, this row and the batch */
-    uint64_t clock_ms; /* the largest Tick */
+    uint64_t tick_ms;  /* the largest Tick */
+    uint64_t clock_ms; /* Tick time: grows with tick_ms, but not over gaps */
     uint64_t stamp;    /* last one given */
     uint64_t bucket_id, volume_id;
     uint64_t free_position; /* last one given, free list and jobs */

@@ -76,7 +76,7 @@ struct state_position state_position(const struct state *state)
         .index = state->applied.index,
         .term = state->applied.term,
         .hash = state->applied.hash,
-        .clock_ms = state->applied.clock_ms,
+        .tick_ms = state->applied.tick_ms,
     };
 }
 
@@ -245,12 +245,22 @@ static enum err apply_open_session(struct state *state, struct change *change,
     return OK;
 }
 
+/* Time during which nobody ticked (all were down, the first Tick ever, a clock set right) is not held against sessions and
+ * intents. */
+static void tick_time(struct applied_row *applied, uint64_t tick_ms)
+{
+    if (tick_ms <= applied->tick_ms)
+        return;
+    uint64_t step_ms = tick_ms - applied->tick_ms;
+    applied->clock_ms += step_ms < TICK_STEP_MS_MAX ? step_ms : TICK_STEP_MS_MAX;
+    applied->tick_ms = tick_ms;
+}
+
 static enum err apply_tick(struct state *state, struct change *change,
                            const struct command_tick *command, struct bytes *out_result)
 {
     struct result result = {.outcome = RESULT_APPLIED};
-    if (command->clock_ms > change->applied.clock_ms)
-        change->applied.clock_ms = command->clock_ms;
+    tick_time(&change->applied, command->tick_ms);
     TRY(intents_expire(change));
     uint64_t closed[SESSIONS_CLOSED_PER_TICK];
     uint32_t count = sessions_expire(change, &state->sessions, closed);

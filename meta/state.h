@@ -17,6 +17,7 @@ struct state;
 enum {
     SESSIONS_MAX = 1024,
     SESSION_RESULTS_MAX = 4096,         /* sequences [done_below, done_below + this) are accepted */
+    TICK_STEP_MS_MAX = 10 * 1000,       /* what one Tick adds to Tick time at most */
     SESSION_IDLE_MS = 120 * 1000,       /* of Tick time */
     INTENT_IDLE_MS = 15 * 60 * 1000,    /* of Tick time */
     INTENTS_MAX = 65536,
@@ -32,7 +33,7 @@ struct kv *state_kv(struct state *state);
 struct state_position {
     uint64_t index, term;
     uint64_t hash;
-    uint64_t clock_ms; /* largest Tick applied; propose the next as max(this, wall clock) */
+    uint64_t tick_ms; /* largest Tick applied; propose the next as max(this, wall clock) */
 };
 /* From where state_apply runs, or while nothing is applied. */
 struct state_position state_position(const struct state *state);

@@ -249,8 +249,7 @@ void fiber_context_switch(struct fiber_context *from, struct fiber_context *to, 
     assert(from != to);
     to->arrived_from = from;
 #ifdef FIBER_ASAN
-    __sanitizer_start_switch_fiber(ends ? NULL : &from->fake_stack, to->stack_low,
-                                   to->stack_bytes);
+    __sanitizer_start_switch_fiber(ends ? NULL : &from->fake_stack, to->stack_low, to->stack_bytes);
 #else
     (void)ends; /* only sanitizers care */
 #endif

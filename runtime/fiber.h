@@ -1,7 +1,8 @@
 /* Switching between stacks: the machine-dependent half of fibers. Knows nothing of scheduling.
  *
  * A context is a place where a computation stopped: that of a fiber (with a stack of its own) or
- * that of whoever switched to one. Sanitizers are told of each switch. Contexts never change thread. */
+ * that of whoever switched to one. Sanitizers are told of each switch. Contexts never change
+ * thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +17,7 @@
 struct fiber_context {
     void *stack_pointer;                /* while stopped; unused with ucontext */
     struct fiber_context *arrived_from; /* who switched here last */
-    const void *stack_low;              /* usable stack, known for fibers, learnt for others (ASan) */
+    const void *stack_low; /* usable stack, known for fibers, learnt for others (ASan) */
     size_t stack_bytes;
     void *fake_stack;      /* ASan */
     void *sanitizer_fiber; /* TSan */

@@ -1,4 +1,5 @@
-/* The front of `struct io`: arguments are checked, operations and messages are made, fibers wait. */
+/* The front of `struct io`: arguments are checked, operations and messages are made, fibers wait.
+ */
 #include "runtime/io.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -8,8 +9,8 @@
 
 enum {
     DIRECT_ALIGN_BYTES = 4096,
-    OPERATION_POOL_MAX = 256,  /* free ones kept */
-    TREE_DEPTH_MAX = 8,        /* directories within each other in io_remove_tree */
+    OPERATION_POOL_MAX = 256,        /* free ones kept */
+    TREE_DEPTH_MAX = 8,              /* directories within each other in io_remove_tree */
     TREE_NAMES_BYTES_MAX = 64 << 20, /* names of one directory in it */
 };
 
@@ -341,7 +342,8 @@ enum err io_read(struct io *io, struct file *file, struct buf *buf, size_t buf_o
     assert_direct_aligned(file, buf_offset);
     AUTO(io_operation) operation = NULL;
     TRY(operation_new(io, IO_READ, file, &operation));
-    operation->parts[0] = (struct io_part){.buf = buf_ref(buf), .offset = buf_offset, .bytes = bytes};
+    operation->parts[0] =
+        (struct io_part){.buf = buf_ref(buf), .offset = buf_offset, .bytes = bytes};
     operation->part_count = 1;
     operation->offset = offset;
     operation->bytes = bytes;
@@ -481,9 +483,11 @@ enum err io_list_directory(struct io *io, const char *path, struct bytes *out_na
     assert(out_names->bytes <= out_names->max);
     AUTO(io_operation) operation = NULL;
     TRY(operation_new_path(io, IO_LIST_DIRECTORY, path, &operation));
-    operation->names.max = out_names->max - out_names->bytes;
+    size_t room = out_names->max - out_names->bytes;
+    operation->names.max = room > 0 ? room : 1; /* no name fits in 1, and 0 is not a maximum */
     TRY(operation_run(io, &operation));
-    bytes_append(out_names, bytes_slice(&operation->names));
+    if (operation->names.bytes > 0)
+        bytes_append(out_names, bytes_slice(&operation->names));
     assert(!out_names->overflow);
     return OK;
 }

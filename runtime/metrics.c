@@ -101,8 +101,8 @@ void metrics_free(struct metrics *metrics)
 static bool name_is_valid(const char *name)
 {
     for (const char *at = name; *at != '\0'; at++) {
-        bool letter = (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || *at == '_' ||
-                      *at == ':';
+        bool letter =
+            (*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || *at == '_' || *at == ':';
         bool digit = *at >= '0' && *at <= '9';
         if (!letter && (!digit || at == name))
             return false;

@@ -90,15 +90,16 @@ static void say_once(struct offload *offload, uint64_t device, const char *path)
 void offload_make_buffered(struct uring_file *file)
 {
     if (!atomic_exchange_explicit(&file->file.direct, false, memory_order_relaxed))
-        return; /* another transfer found out first */
+        return;                        /* another transfer found out first */
     (void)fcntl(file->fd, F_SETFL, 0); /* clears O_DIRECT; the retry shows whether it helped */
     struct stat status = {0};
     if (fstat(file->fd, &status) == 0)
         say_once(file->offload, status.st_dev, file->file.path);
 }
 
-/* O_DIRECT is set after the open, since open(O_CREAT | O_EXCL | O_DIRECT) leaves the file behind when it is refused.
- * O_NONBLOCK, which kept open from waiting for the other end of a fifo, goes. */
+/* O_DIRECT is set after the open, since open(O_CREAT | O_EXCL | O_DIRECT) leaves the file behind
+ * when it is refused. O_NONBLOCK, which kept open from waiting for the other end of a fifo, goes.
+ */
 static enum err set_status_flags(struct offload *offload, int fd, const char *path, unsigned flags,
                                  const struct stat *status, bool *out_direct)
 {
@@ -318,7 +319,7 @@ static enum err run_operation(struct offload *offload, struct io_operation *oper
     case IO_PUNCH:
         break; /* the ring's */
     }
-    assert(!"an operation of the ring came to the offload threads");
+    assert(false && "an operation of the ring came to the offload threads");
     return ERR_UNSUPPORTED;
 }
 

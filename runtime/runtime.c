@@ -25,8 +25,9 @@ static unsigned usable_processors(void)
 
 /* All fibers have ended and no post is under way.
  *
- * Counts never fall and started >= ended holds at every moment. Ended is read first: when the two sums, read at
- * different moments, are equal, then they were equal in between, and nothing can start by itself afterwards. */
+ * Counts never fall and started >= ended holds at every moment. Ended is read first: when the two
+ * sums, read at different moments, are equal, then they were equal in between, and nothing can
+ * start by itself afterwards. */
 static bool fibers_ended(struct runtime *runtime)
 {
     uint64_t ended = 0;
@@ -43,7 +44,8 @@ static bool fibers_ended(struct runtime *runtime)
     return started == ended;
 }
 
-/* Operations that were abandoned, and pollers that leave their ring. Meaningful once the fibers have ended. */
+/* Operations that were abandoned, and pollers that leave their ring. Meaningful once the fibers
+ * have ended. */
 static unsigned unfinished_count(struct runtime *runtime)
 {
     unsigned count = 0;
@@ -61,13 +63,15 @@ static void idle_arrive(struct io *io, struct io_message *message)
     atomic_store(&sender->idle_message_sent, false);
 }
 
-/* Before a reactor other than 0 rests: its counters may be what reactor 0 waits for. The fence pairs with the store of
- * main_returned: either we see that, or reactor 0 sees our counters. */
+/* Before a reactor other than 0 rests: its counters may be what reactor 0 waits for. Both sides
+ * modify main_returned, so one comes first: either we see that main returned, or reactor 0 sees our
+ * counters. */
 static void tell_idle(struct uring_reactor *reactor)
 {
     struct runtime *runtime = reactor->runtime;
-    atomic_thread_fence(memory_order_seq_cst);
-    if (!atomic_load(&runtime->main_returned))
+    if (scheduler_fiber_count(&reactor->io) > 0)
+        return;
+    if (atomic_fetch_or(&runtime->main_returned, 0) == 0)
         return;
     if (!atomic_exchange(&reactor->idle_message_sent, true))
         uring_deliver(&runtime->reactors[0].io, &reactor->idle_message);
@@ -201,20 +205,20 @@ static void program_body(struct io *io, void *argument)
 {
     struct program *program = argument;
     program->fn(io, program->argument);
-    atomic_store(&program->runtime->main_returned, true);
+    (void)atomic_exchange(&program->runtime->main_returned, 1); /* see tell_idle */
 }
 
 void runtime_run(struct runtime *runtime, fiber_fn *fn, void *argument)
 {
     struct uring_reactor *reactor = &runtime->reactors[0];
     struct program program = {.runtime = runtime, .fn = fn, .argument = argument};
-    atomic_store(&runtime->main_returned, false);
+    atomic_store(&runtime->main_returned, 0);
     reactor_adopt_thread(reactor);
     io_post(&reactor->io, program_body, &program);
     uint64_t give_up_ns = IO_NEVER; /* set once only abandoned operations are left */
     for (;;) {
         bool more = reactor_work(reactor);
-        bool ended = atomic_load(&runtime->main_returned) && fibers_ended(runtime);
+        bool ended = atomic_load(&runtime->main_returned) != 0 && fibers_ended(runtime);
         if (ended && (unfinished_count(runtime) == 0 || reactor->io.now_ns >= give_up_ns))
             break;
         if (ended && give_up_ns == IO_NEVER)

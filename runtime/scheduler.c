@@ -59,8 +59,8 @@ static void timer_add(struct io *io, struct fiber *fiber, uint64_t timer_ns)
     assert(fiber->timer_index == TIMER_NONE);
     if (io->timer_count == io->timer_capacity) {
         io->timer_capacity = io->timer_capacity == 0 ? TIMERS_FIRST : 2 * io->timer_capacity;
-        io->timers = (struct fiber **)mem_resize(io->timers,
-                                                 io->timer_capacity * sizeof(struct fiber *));
+        io->timers =
+            (struct fiber **)mem_resize(io->timers, io->timer_capacity * sizeof(struct fiber *));
     }
     fiber->timer_ns = timer_ns;
     fiber->timer_sequence = io->timer_sequence++;
@@ -118,7 +118,7 @@ static void fiber_body(void *argument)
     fiber->fn(fiber->io, fiber->argument);
     fiber->state = FIBER_ENDED;
     fiber_context_switch(&fiber->context, fiber->resumer, true);
-    assert(!"an ended fiber was resumed");
+    assert(false && "an ended fiber was resumed");
 }
 
 /* Give a fiber back after its last switch. */
@@ -268,7 +268,7 @@ void io_wake(struct io *io, struct fiber *fiber)
         break;
     case FIBER_FREE:
     case FIBER_ENDED:
-        assert(!"wake of a fiber that ended");
+        assert(false && "wake of a fiber that ended");
     }
 }
 

@@ -1,33 +1,38 @@
-/* The inside of `struct io`: the fiber scheduler that both back ends share, and the seam between them.
+/* The inside of `struct io`: the fiber scheduler that both back ends share, and the seam between
+ * them.
  *
- * A back end embeds `struct io` in its own reactor struct (CONTAINER_OF leads back), calls scheduler_init with
- * its `struct io_backend`, and owns the loop:
+ * A back end embeds `struct io` in its own reactor struct (CONTAINER_OF leads back), calls
+ * scheduler_init with its `struct io_backend`, and owns the loop:
  *
  *     for (;;) {
- *         complete operations, deliver messages    -> these make fibers ready
- *         more = scheduler_turn(io, n);            -> timers, then at most n fibers, each until it waits
- *         unless `more`: sleep (or move the virtual clock) until scheduler_next_timer_ns(io) or an event
+ *         complete operations, deliver messages  -> makes fibers ready
+ *         more = scheduler_turn(io, n);          -> timers, then n fibers at most
+ *         unless `more`: sleep (or move the virtual clock) until an event or
+ *             scheduler_next_timer_ns(io)
  *     }
  *
- * Files and names: the front (io.c) checks arguments, fills a `struct io_operation`, takes references to its file
- * and bufs, hands it to backend->submit and parks the fiber. The back end answers with
- * io_operation_complete, on the reactor's thread, at any later time or within submit, exactly once. When the fiber left
- * early (deadline, cancel) the operation is abandoned: waiter is NULL, everything it refers to stays valid until
- * io_operation_complete, which then releases it. So results live in the operation, never on a fiber's stack.
- * A back end may look at `waiter` to see that nobody waits any more.
+ * Files and names: the front (io.c) checks arguments, fills a `struct io_operation`, takes
+ * references to its file and bufs, hands it to backend->submit and parks the fiber. The back end
+ * answers with io_operation_complete, on the reactor's thread, at any later time or within submit,
+ * exactly once. When the fiber left early (deadline, cancel) the operation is abandoned: waiter is
+ * NULL, everything it refers to stays valid until io_operation_complete, which then releases it. So
+ * results live in the operation, never on a fiber's stack. A back end may look at `waiter` to see
+ * that nobody waits any more.
  *
- * Messages: backend->deliver(target, message) may be called from any thread and leads to message->arrive(target,
- * message) on the target's thread, outside of any fiber, in the order of delivery per sender. io_post, io_call and lanes
- * are built on it.
+ * Messages: backend->deliver(target, message) may be called from any thread and leads to
+ * message->arrive(target, message) on the target's thread, outside of any fiber, in the order of
+ * delivery per sender. io_post, io_call and lanes are built on it.
  *
- * Lanes: with lane_submit NULL a lane is threads (lane.c). Otherwise the back end gets each job, and later, outside of
- * any fiber and in the order of submission per lane, calls lane_job_run(job), which runs it and wakes its waiter.
+ * Lanes: with lane_submit NULL a lane is threads (lane.c). Otherwise the back end gets each job,
+ * and later, outside of any fiber and in the order of submission per lane, calls lane_job_run(job),
+ * which runs it and wakes its waiter.
  *
- * Power cut in the simulator: scheduler_cancel_all, then turns until fiber_count is 0. New fibers of that reactor are born
- * canceled until scheduler_revive.
+ * Power cut in the simulator: scheduler_cancel_all, then turns until fiber_count is 0. New fibers
+ * of that reactor are born canceled until scheduler_revive.
  *
- * No state outside these structs but the log's request id, which is switched with the fiber; so many reactors may
- * share a thread, as long as no reactor's scheduler_turn runs inside another turn of the same reactor. */
+ * No state outside these structs but the log's request id, which is switched with the fiber; so
+ * many reactors may share a thread, as long as no reactor's scheduler_turn runs inside another turn
+ * of the same reactor. */
 #pragma once
 #include "fiber.h"
 #include "runtime/io.h"
@@ -66,8 +71,8 @@ struct fiber {
     bool canceled;
     bool wake_pending; /* a wake came while it was not parked */
     uint64_t request_id;
-    uint64_t deadline_ns; /* 0 = none */
-    uint64_t timer_ns;    /* of the present wait; valid while timer_index != TIMER_NONE */
+    uint64_t deadline_ns;    /* 0 = none */
+    uint64_t timer_ns;       /* of the present wait; valid while timer_index != TIMER_NONE */
     uint64_t timer_sequence; /* equal times fire in the order they were set */
     uint32_t timer_index;
 };
@@ -85,18 +90,18 @@ struct io {
     struct fiber *current;
     bool in_turn;
     bool born_canceled;
-    struct list fibers;  /* alive */
-    struct list ready;   /* in the order of waking */
-    struct list yielded; /* ready at the next turn */
-    struct list pool;    /* free fibers with their stacks */
-    struct list posts;   /* arrived while FIBERS_PER_REACTOR_MAX were alive */
+    struct list fibers;    /* alive */
+    struct list ready;     /* in the order of waking */
+    struct list yielded;   /* ready at the next turn */
+    struct list pool;      /* free fibers with their stacks */
+    struct list posts;     /* arrived while FIBERS_PER_REACTOR_MAX were alive */
     struct fiber **timers; /* heap by (timer_ns, timer_sequence) */
     uint32_t timer_count;
     uint32_t timer_capacity;
     uint64_t timer_sequence;
     /* Not yet completed or not yet read by their fiber; written by this reactor only. */
     _Atomic uint32_t operation_count;
-    struct io_operation *free_operations;  /* linked by next */
+    struct io_operation *free_operations; /* linked by next */
     uint32_t free_operation_count;
     /* Read by other threads to find that all work ended (runtime.c). Never falling. */
     _Atomic uint64_t started_count; /* fibers; written by this reactor only */
@@ -110,8 +115,9 @@ void scheduler_init(struct io *io, const struct io_backend *backend, unsigned in
                     unsigned reactor_count);
 /* No fiber and no operation may be left. */
 void scheduler_deinit(struct io *io);
-/* Read the clock, make due and yielded fibers ready, start posts that waited, run at most `fibers_max` ready fibers. True
- * when some are still ready. Called outside of this reactor's fibers. */
+/* Read the clock, make due and yielded fibers ready, start posts that waited, run at most
+ * `fibers_max` ready fibers. True when some are still ready. Called outside of this reactor's
+ * fibers. */
 bool scheduler_turn(struct io *io, unsigned fibers_max);
 /* A turn would run something now, whatever the clock says. */
 bool scheduler_has_ready(const struct io *io);
@@ -125,7 +131,9 @@ static inline unsigned scheduler_fiber_count(const struct io *io)
 void scheduler_cancel_all(struct io *io);
 void scheduler_revive(struct io *io);
 
-/* Park the running fiber until io_wake, the absolute `deadline_ns` (IO_NEVER: none) or, if `cancelable`, io_cancel. */
+/* Park the running fiber until io_wake, the absolute `deadline_ns` (IO_NEVER: none) or, if
+ * `cancelable`, io_cancel. A remembered wake, a passed deadline or an earlier cancel is answered at
+ * once, without letting others run. */
 enum err scheduler_park(struct io *io, uint64_t deadline_ns, bool cancelable);
 /* Start posts that came while all fibers were alive, as far as there are fibers now (io.c). */
 void scheduler_start_posts(struct io *io);
@@ -137,16 +145,16 @@ uint64_t scheduler_deadline(struct io *io, uint64_t deadline_ns);
 /* --- operations on files and names --- */
 
 enum io_kind {
-    IO_OPEN,     /* path, flags (enum file_flag) -> out_file, a reference */
-    IO_READ,     /* file, part 0, offset -> out_bytes, less than asked only at the end of the file */
-    IO_WRITE,    /* file, parts, bytes (their sum), offset, flags (enum write_flag) */
-    IO_SYNC,     /* file (FILE_DIRECTORY in file->flags: a directory) */
-    IO_ALLOCATE, /* file, offset, bytes */
-    IO_PUNCH,    /* file, offset, bytes */
-    IO_TRUNCATE, /* file, bytes */
-    IO_LOCK,     /* file */
-    IO_FILE_INFO, /* file -> out_info */
-    IO_STAT,      /* path, flags (STAT_NO_FOLLOW) -> out_info */
+    IO_OPEN,  /* path, flags (enum file_flag) -> out_file, a reference */
+    IO_READ,  /* file, part 0, offset -> out_bytes, less than asked only at the end of the file */
+    IO_WRITE, /* file, parts, bytes (their sum), offset, flags (enum write_flag) */
+    IO_SYNC,  /* file (FILE_DIRECTORY in file->flags: a directory) */
+    IO_ALLOCATE,         /* file, offset, bytes */
+    IO_PUNCH,            /* file, offset, bytes */
+    IO_TRUNCATE,         /* file, bytes */
+    IO_LOCK,             /* file */
+    IO_FILE_INFO,        /* file -> out_info */
+    IO_STAT,             /* path, flags (STAT_NO_FOLLOW) -> out_info */
     IO_MAKE_DIRECTORY,   /* path */
     IO_RENAME,           /* path, path_to */
     IO_UNLINK,           /* path of what is not a directory: ERR_INVALID else */
@@ -167,7 +175,7 @@ struct file {
 };
 
 struct io_operation {
-    struct io *io; /* where it was submitted and completes */
+    struct io *io;        /* where it was submitted and completes */
     struct fiber *waiter; /* NULL: abandoned */
     enum io_kind kind;
     bool complete;
@@ -240,9 +248,11 @@ struct io_backend {
     uint64_t (*wall_ms)(struct io *io);
     void (*random)(struct io *io, void *out, size_t bytes);
     struct io *(*reactor)(struct io *io, unsigned index);
-    /* Start the operation; see the opening comment. Called on a fiber of `io`, but must not wait. */
+    /* Start the operation; see the opening comment. Called on a fiber of `io`, but must not wait.
+     */
     void (*submit)(struct io *io, struct io_operation *operation);
-    /* The last reference to a file is gone: close it without waiting, then file_deinit. On any thread. */
+    /* The last reference to a file is gone: close it without waiting, then file_deinit. On any
+     * thread. */
     void (*file_release)(struct file *file);
     void (*deliver)(struct io *target, struct io_message *message);
     /* NULL: lanes are threads. Else called on a fiber of job->io, must not wait. */

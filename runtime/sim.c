@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PPM UINT64_C(1000000)
 #define START_NS IO_NS_PER_S
 #define START_WALL_MS UINT64_C(1767225600000) /* 2026-01-01 */
 #define DISK_BYTES_DEFAULT (UINT64_C(64) << 30)
@@ -31,6 +32,7 @@ enum purpose {
     PURPOSE_FAULT = 0x2000,
     PURPOSE_CRASH = 0x3000,
     PURPOSE_WALL = 0x4000,
+    PURPOSE_CLOCK_RATE = 0x5000,
     PURPOSE_RANDOM = 0x10000,
 };
 
@@ -131,9 +133,27 @@ static void run_event(const struct sim_event *event)
 
 /* --- the back end of struct io --- */
 
+/* What the machine's clock shows at a moment of virtual time (F36). */
+static uint64_t local_ns(const struct sim_machine *machine, uint64_t time_ns)
+{
+    return START_NS +
+           (uint64_t)((unsigned __int128)(time_ns - START_NS) * machine->clock_ppm / PPM);
+}
+
+/* When the machine's clock will show `shown_ns`. */
+static uint64_t virtual_ns(const struct sim_machine *machine, uint64_t shown_ns)
+{
+    if (shown_ns == IO_NEVER || shown_ns <= START_NS)
+        return shown_ns;
+    unsigned __int128 since_ns = (unsigned __int128)(shown_ns - START_NS) * PPM;
+    since_ns = (since_ns + machine->clock_ppm - 1) / machine->clock_ppm;
+    return since_ns >= IO_NEVER - START_NS ? IO_NEVER : START_NS + (uint64_t)since_ns;
+}
+
 static uint64_t backend_now_ns(struct io *io)
 {
-    return sim_machine_of(io)->sim->now_ns;
+    const struct sim_machine *machine = sim_machine_of(io);
+    return local_ns(machine, machine->sim->now_ns);
 }
 
 static uint64_t backend_wall_ms(struct io *io)
@@ -146,7 +166,7 @@ static uint64_t backend_wall_ms(struct io *io)
         machine->wall_offset_ms += (int64_t)sim_random_below(random, 2 * (uint64_t)max + 1) - max;
         sim->faults.counts[SIM_FAULT_CLOCK_JUMP]++;
     }
-    int64_t wall_ms = (int64_t)(START_WALL_MS + sim->now_ns / IO_NS_PER_MS);
+    int64_t wall_ms = (int64_t)(START_WALL_MS + local_ns(machine, sim->now_ns) / IO_NS_PER_MS);
     assert(wall_ms + machine->wall_offset_ms > 0);
     return (uint64_t)(wall_ms + machine->wall_offset_ms);
 }
@@ -220,6 +240,16 @@ struct sim *sim_new(const struct sim_options *options)
     return sim;
 }
 
+static uint64_t draw_clock_rate(struct sim *sim, unsigned index)
+{
+    uint64_t error_max = sim->options.clock_rate_ppm;
+    assert(error_max < PPM);
+    struct sim_random random = sim_random_stream(sim->options.seed, PURPOSE_CLOCK_RATE + index);
+    uint64_t rate = PPM - error_max + sim_random_below(&random, 2 * error_max + 1);
+    sim->faults.counts[SIM_FAULT_CLOCK_RATE] += rate != PPM;
+    return rate;
+}
+
 struct sim_machine *sim_machine_new(struct sim *sim, unsigned reactor_count)
 {
     assert(reactor_count >= 1);
@@ -239,6 +269,7 @@ struct sim_machine *sim_machine_new(struct sim *sim, unsigned reactor_count)
     machine->crash_random = sim_random_stream(seed, PURPOSE_CRASH + index);
     machine->wall_random = sim_random_stream(seed, PURPOSE_WALL + index);
     list_init(&machine->operations);
+    machine->clock_ppm = draw_clock_rate(sim, index);
     for (unsigned i = 0; i < reactor_count; i++) {
         struct sim_reactor *reactor = &machine->reactors[i];
         reactor->machine = machine;
@@ -456,9 +487,11 @@ void sim_free(struct sim *sim)
 
 static uint64_t reactor_next_ns(const struct sim *sim, const struct sim_reactor *reactor)
 {
-    uint64_t next_ns =
-        scheduler_has_ready(&reactor->io) ? sim->now_ns : scheduler_next_timer_ns(&reactor->io);
-    uint64_t paused_until_ns = reactor->machine->paused_until_ns;
+    const struct sim_machine *machine = reactor->machine;
+    uint64_t next_ns = sim->now_ns;
+    if (!scheduler_has_ready(&reactor->io))
+        next_ns = virtual_ns(machine, scheduler_next_timer_ns(&reactor->io));
+    uint64_t paused_until_ns = machine->paused_until_ns;
     return next_ns < paused_until_ns ? paused_until_ns : next_ns;
 }
 
@@ -609,6 +642,12 @@ enum err sim_flip_bit(struct sim_machine *machine, const char *path, uint64_t bi
     TRY(sim_file_flip(sim_node_file(node), bit));
     machine->sim->faults.counts[SIM_FAULT_FLIP]++;
     return OK;
+}
+
+enum err sim_copy_directory(struct sim_machine *from, const char *from_path, struct sim_machine *to,
+                            const char *to_path)
+{
+    return sim_disk_copy(from->disk, from_path, to->disk, to_path);
 }
 
 void sim_describe_disk(struct sim_machine *machine, struct bytes *out)

@@ -605,7 +605,36 @@ void sim_disk_drop_locks(struct sim_disk *disk)
     node->locked_by = NULL;
 }
 
-/* --- description --- */
+/* --- copying and description; depth is bounded by IO_PATH_BYTES_MAX, which every path obeyed
+ * --- */
+
+static enum err copy_entries(const struct sim_node *from, struct sim_node *to)
+{
+    for (size_t i = 0; i < from->live.count; i++) {
+        const struct entry *entry = &from->live.all[i];
+        bool is_directory = entry->node->file == NULL;
+        AUTO(sim_node) node = node_new(to->disk, is_directory);
+        entries_set(&to->live, entry->name, node);
+        entries_set(&to->durable, entry->name, node);
+        if (is_directory)
+            TRY(copy_entries(entry->node, node));
+        else
+            TRY(sim_file_copy(node->file, entry->node->file));
+    }
+    return OK;
+}
+
+enum err sim_disk_copy(struct sim_disk *from, const char *from_path, struct sim_disk *to,
+                       const char *to_path)
+{
+    struct place source;
+    struct place target;
+    TRY(resolve_directory(from, from_path, &source));
+    TRY(resolve(to, to_path, source.node, &target)); /* not into itself */
+    TRY(sim_disk_make_directory(to, to_path));
+    sim_disk_sync_directory(to, target.directory, UINT64_MAX);
+    return copy_entries(source.node, entries_find(&target.directory->live, target.name));
+}
 
 static uint64_t content_hash(const struct sim_file *file)
 {
@@ -622,7 +651,6 @@ static uint64_t content_hash(const struct sim_file *file)
     return value;
 }
 
-/* Depth is bounded by IO_PATH_BYTES_MAX, which every path that made it obeyed. */
 static void describe(const struct sim_node *directory, const char *path, struct bytes *out)
 {
     for (size_t i = 0; i < directory->live.count; i++) {

@@ -8,7 +8,8 @@
 
 enum {
     CHUNK_PAGES = 512,
-    /* Of the lost writes that would have grown the file, one in so many leaves its length behind. */
+    /* Of the lost writes that would have grown the file, one in so many leaves its length
+     * behind. */
     LENGTH_ONLY_ONE_IN = 8,
 };
 
@@ -652,6 +653,26 @@ enum err sim_file_flip(struct sim_file *file, uint64_t bit)
     image_own(&page->live, shared ? NULL : page->durable)[offset % SIM_PAGE_BYTES] ^= mask;
     if (shared)
         page->durable = page->live;
+    return OK;
+}
+
+enum err sim_file_copy(struct sim_file *file, const struct sim_file *from)
+{
+    assert(file->live_bytes == 0);
+    uint64_t index = 0;
+    PAGE_EACH(page, from, index, page_end_of(from->live_bytes))
+    {
+        uint64_t offset = index * SIM_PAGE_BYTES;
+        uint64_t bytes = min_u64(SIM_PAGE_BYTES, from->live_bytes - offset);
+        if (page->live != NULL) {
+            TRY(sim_file_check_space(file, offset, bytes));
+            sim_file_write(file, offset, page->live, bytes, true);
+        } else if (page->live_allocated) {
+            TRY(sim_file_allocate(file, offset, bytes));
+        }
+    }
+    TRY(sim_file_truncate(file, from->live_bytes));
+    sim_file_sync(file, UINT64_MAX);
     return OK;
 }
 

@@ -20,8 +20,7 @@ enum {
     SIM_SECTOR_BYTES = 512,
     SIM_PAGE_BYTES = 4096,
     SIM_PAGE_SECTORS = SIM_PAGE_BYTES / SIM_SECTOR_BYTES,
-    /* Beyond these the oldest pending change becomes durable, as the kernel's write-back would
-     * do. */
+    /* Beyond these the oldest pending change becomes durable, as by the kernel's write-back. */
     SIM_PENDING_CHANGES_MAX = 4096,
     SIM_PENDING_BYTES_MAX = 64 << 20,
 };
@@ -29,29 +28,30 @@ enum {
 
 /* Fault classes that are counted; the names are those of sim_fault_count. */
 #define SIM_FAULT_LIST(X)                                                                          \
-    X(LOST_WRITE, "lost_write")           /* F15 */                                                \
-    X(TORN_WRITE, "torn_write")           /* F16 */                                                \
-    X(REORDERED_WRITE, "reordered_write") /* F17: kept although an earlier one was not */          \
-    X(KEPT_WRITE, "kept_write")           /* unsynced, and on the disk all the same */             \
-    X(LENGTH_ONLY, "length_only")         /* the length of a lost write was kept */                \
-    X(LOST_CHANGE, "lost_change")         /* truncate, punch or allocate undone */                 \
-    X(LOST_NAME, "lost_name")             /* create, rename or unlink undone */                    \
-    X(KEPT_NAME, "kept_name")                                                                      \
+    X(LOST_WRITE, "lost_write")               /* F15 */                                            \
+    X(TORN_WRITE, "torn_write")               /* F16 */                                            \
+    X(REORDERED_WRITE, "reordered_write")     /* F17: kept, an earlier one was not */              \
+    X(KEPT_WRITE, "kept_write")               /* unsynced but kept */                              \
+    X(LENGTH_ONLY, "length_only")             /* of a lost write */                                \
+    X(LOST_CHANGE, "lost_change")             /* truncate, punch or allocate */                    \
+    X(LOST_NAME, "lost_name")                 /* create, rename or unlink */                       \
+    X(KEPT_NAME, "kept_name")                 /* unsynced but kept */                              \
     X(READ_ERROR, "read_error")               /* F18 */                                            \
     X(FLIP, "flip")                           /* F19 */                                            \
     X(MISDIRECTED_WRITE, "misdirected_write") /* F20 */                                            \
     X(MISDIRECTED_READ, "misdirected_read")   /* F21 */                                            \
     X(PHANTOM_WRITE, "phantom_write")         /* F22 */                                            \
-    X(WRITE_ERROR, "write_error")             /* F25 */                                            \
     X(SYNC_ERROR, "sync_error")               /* F23 */                                            \
     X(NO_SPACE, "no_space")                   /* F24 */                                            \
+    X(WRITE_ERROR, "write_error")             /* F25 */                                            \
     X(LATENCY_SPIKE, "latency_spike")         /* F26 */                                            \
     X(SLOW_DISK, "slow_disk")                 /* F27 */                                            \
     X(POWER_CUT, "power_cut")                                                                      \
-    X(KILL, "kill")             /* F33 */                                                          \
-    X(PAUSE, "pause")           /* F34 */                                                          \
-    X(IN_FLIGHT, "in_flight")   /* operation not complete at power cut, kill */                    \
-    X(CLOCK_JUMP, "clock_jump") /* F35 */                                                          \
+    X(KILL, "kill")                                 /* F33 */                                      \
+    X(PAUSE, "pause")                               /* F34 */                                      \
+    X(IN_FLIGHT, "in_flight")                       /* operation at a cut or kill */               \
+    X(CLOCK_JUMP, "clock_jump")                     /* F35 */                                      \
+    X(CLOCK_RATE, "clock_rate")                     /* F36 */                                      \
     X(REORDERED_COMPLETION, "reordered_completion") /* F38 */                                      \
     X(IGNORED_SYNC, "ignored_sync")                 /* by a mutant */
 
@@ -69,8 +69,8 @@ struct sim_fault_counts {
 /* The blocks of one disk, shared by its files. */
 struct sim_space {
     uint64_t total_bytes;
-    uint64_t
-        used_bytes; /* may exceed the total after a crash undid an unlink; then nothing is free */
+    /* May exceed the total after a crash undid an unlink; then nothing is free. */
+    uint64_t used_bytes;
 };
 
 struct sim_file;
@@ -98,12 +98,17 @@ enum err sim_file_truncate(struct sim_file *file, uint64_t bytes);
 enum err sim_file_allocate(struct sim_file *file, uint64_t offset, uint64_t bytes);
 void sim_file_punch(struct sim_file *file, uint64_t offset, uint64_t bytes);
 
+/* Make an empty file a durable copy of `from` as readers see it. ERR_NO_SPACE: part of it is
+ * there. */
+enum err sim_file_copy(struct sim_file *file, const struct sim_file *from);
+
 /* Names the present moment, for sim_file_sync. */
 uint64_t sim_file_sequence(const struct sim_file *file);
 /* Make all changes up to and including `sequence` durable. */
 void sim_file_sync(struct sim_file *file, uint64_t sequence);
 /* What a failed fsync does to the page cache: pending writes are marked clean and will never
- * reach the disk, though readers see them until the next crash (Rebello et al., USENIX ATC 2020). */
+ * reach the disk, though readers see them until the next crash (Rebello et al., USENIX ATC
+ * 2020). */
 void sim_file_lose_writes(struct sim_file *file);
 /* Flip a bit in both images. ERR_INVALID beyond the end. */
 enum err sim_file_flip(struct sim_file *file, uint64_t bit);

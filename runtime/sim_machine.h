@@ -26,6 +26,7 @@ struct sim_machine {
     uint64_t
         life; /* counts power cuts, kills and stops: a file opened in another life is no more */
     uint64_t paused_until_ns;
+    uint64_t clock_ppm; /* what its clock counts in a million virtual nanoseconds */
     struct sim_disk *disk;
     struct list operations; /* struct io_operation in flight, oldest first */
     struct sim_fault faults[SIM_FAULTS_MAX];

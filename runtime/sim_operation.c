@@ -15,7 +15,6 @@ enum { MUTANT_FILE_SYNC = 1, MUTANT_DURABLE_WRITE = 2, MUTANT_DIRECTORY_SYNC = 4
 /* An open file of one life of a machine. */
 struct sim_handle {
     struct file file;
-    struct sim_machine *machine;
     struct sim_node *node;
     uint64_t life;
 };
@@ -79,8 +78,10 @@ static uint64_t draw_latency(struct sim_machine *machine, const struct io_operat
     uint64_t min = options->disk_ns_min != 0 ? options->disk_ns_min : DISK_NS_MIN_DEFAULT;
     uint64_t max = options->disk_ns_max != 0 ? options->disk_ns_max : DISK_NS_MAX_DEFAULT;
     uint64_t latency_ns = sim_random_between(&machine->latency_random, min, max > min ? max : min);
-    if (strikes(machine, options->latency_spike_ppm, SIM_FAULT_LATENCY_SPIKE))
-        latency_ns += sim_random_below(&machine->fault_random, SPIKE_NS_MAX);
+    if (sim_random_hits(&machine->latency_random, options->latency_spike_ppm)) {
+        count(machine, SIM_FAULT_LATENCY_SPIKE);
+        latency_ns += sim_random_below(&machine->latency_random, SPIKE_NS_MAX);
+    }
     uint64_t added_ns = directed_fault(machine, operation).latency_ns;
     if (added_ns > 0)
         count(machine, SIM_FAULT_SLOW_DISK);
@@ -106,6 +107,13 @@ void sim_operation_submit(struct io *io, struct io_operation *operation)
 
 /* --- carrying out --- */
 
+static bool creates_file(struct sim_machine *machine, const struct io_operation *operation)
+{
+    struct file_info info;
+    return (operation->flags & FILE_CREATE) != 0 &&
+           sim_disk_stat(machine->disk, operation->path, &info) == ERR_NOT_FOUND;
+}
+
 static enum err run_open(struct sim_machine *machine, struct io_operation *operation)
 {
     AUTO(sim_node) node = NULL;
@@ -113,14 +121,14 @@ static enum err run_open(struct sim_machine *machine, struct io_operation *opera
     struct sim_handle *handle = mem_new(struct sim_handle);
     file_init(&handle->file, &sim_backend, operation->path, operation->flags,
               (operation->flags & FILE_DIRECT) != 0);
-    handle->machine = machine;
     handle->life = machine->life;
     handle->node = TAKE(node);
     operation->out_file = &handle->file;
     return OK;
 }
 
-/* Another place of the same file, of equal alignment in its page, or `offset` when there is none. */
+/* Another place of the same file, of equal alignment in its page, or `offset` when there is
+ * none. */
 static uint64_t misdirect(struct sim_machine *machine, const struct sim_file *file, uint64_t offset,
                           uint64_t bytes)
 {
@@ -275,11 +283,11 @@ static enum err run_allocate(struct sim_machine *machine, struct io_operation *o
 }
 
 /* F25: nothing that changes the file system succeeds. */
-static bool changes_file_system(const struct io_operation *operation)
+static bool changes_file_system(struct sim_machine *machine, const struct io_operation *operation)
 {
     switch (operation->kind) {
     case IO_OPEN:
-        return (operation->flags & FILE_WRITE) != 0;
+        return creates_file(machine, operation);
     case IO_ALLOCATE:
     case IO_PUNCH:
     case IO_TRUNCATE:
@@ -357,7 +365,7 @@ void sim_operation_finish(struct sim_machine *machine, struct io_operation *oper
     sim_trace(machine->sim, operation->offset);
     sim_trace(machine->sim, operation->bytes);
     enum err result;
-    if (fault.write_fails && changes_file_system(operation)) {
+    if (fault.write_fails && changes_file_system(machine, operation)) {
         count(machine, SIM_FAULT_WRITE_ERROR);
         result = FAIL(ERR_IO, "simulated read-only file system");
     } else {

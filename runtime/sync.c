@@ -6,8 +6,8 @@
 #include <assert.h>
 #include <inttypes.h>
 
-/* On the stack of the fiber that waits. What was granted stays granted: a waiter whose deadline passes in the same
- * turn has no right to lose a wake or units. */
+/* On the stack of the fiber that waits. What was granted stays granted: a waiter whose deadline
+ * passes in the same turn has no right to lose a wake or units. */
 struct waiter {
     struct list_node node;
     struct fiber *fiber;
@@ -98,8 +98,8 @@ enum err semaphore_take(struct io *io, struct semaphore *semaphore, uint64_t uni
     if (semaphore->waiters.count >= semaphore->waiters_max)
         return FAIL(ERR_BUSY, "semaphore has all its waiters count=%u", semaphore->waiters.count);
     struct waiter waiter = {.fiber = io_self(io), .units = units};
-    enum err result = wait_for_grant(io, &semaphore->waiters, &waiter,
-                                     scheduler_deadline(io, deadline_ns), true);
+    enum err result =
+        wait_for_grant(io, &semaphore->waiters, &waiter, scheduler_deadline(io, deadline_ns), true);
     if (result != OK)
         semaphore_grant(io, semaphore); /* it may have stood before smaller ones */
     return result;

@@ -214,7 +214,7 @@ static void prepare(struct io_uring_sqe *sqe, struct io_operation *operation)
     case IO_REMOVE_DIRECTORY:
     case IO_LIST_DIRECTORY:
     case IO_SPACE:
-        assert(!"an operation of the offload threads came to the ring");
+        assert(false && "an operation of the offload threads came to the ring");
     }
     /* A repeated attempt may block, so it goes to a worker at once. */
     if (operation->backend_value > 0)
@@ -351,7 +351,8 @@ static void transfer_failed(struct uring_reactor *reactor, struct io_operation *
         finish_errno(operation, number);
 }
 
-static void read_completed(struct uring_reactor *reactor, struct io_operation *operation, size_t got)
+static void read_completed(struct uring_reactor *reactor, struct io_operation *operation,
+                           size_t got)
 {
     operation->out_bytes += got;
     bool at_end = got == 0;
@@ -451,8 +452,8 @@ void uring_deliver(struct io *target, struct io_message *message)
 {
     struct uring_reactor *reactor = reactor_of(target);
     message->next = atomic_load_explicit(&reactor->inbox, memory_order_relaxed);
-    /* Sequentially consistent with `sleeping`: either the reactor sees the message before it sleeps, or the sender
-     * sees that it sleeps. */
+    /* Sequentially consistent with `sleeping`: either the reactor sees the message before it
+     * sleeps, or the sender sees that it sleeps. */
     while (!atomic_compare_exchange_weak(&reactor->inbox, &message->next, message)) {
     }
     if (atomic_load(&reactor->sleeping))
@@ -524,8 +525,7 @@ static void enter_and_sleep(struct uring_reactor *reactor, uint64_t until_ns)
     struct __kernel_timespec timeout = {.tv_sec = (int64_t)(sleep_ns / IO_NS_PER_S),
                                         .tv_nsec = (int64_t)(sleep_ns % IO_NS_PER_S)};
     struct io_uring_cqe *cqe = NULL;
-    int result =
-        io_uring_submit_and_wait_timeout(&reactor->ring, &cqe, 1, &timeout, NULL);
+    int result = io_uring_submit_and_wait_timeout(&reactor->ring, &cqe, 1, &timeout, NULL);
     check_enter(reactor, result);
 }
 

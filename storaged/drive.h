@@ -97,7 +97,7 @@ struct pending_row {
 enum { PENDING_BUCKETS = 4096 };
 
 struct drive {
-    const char *directory; /* owned */
+    char *directory;
     struct superblock *superblock;
     struct file *lock; /* the superblock's file, locked */
     uint64_t superblock_device, superblock_inode;

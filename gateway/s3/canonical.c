@@ -1,3 +1,4 @@
+/* Canonical request of version 4 and string to sign of version 2. */
 #include "canonical.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -29,8 +30,9 @@ static void append_query_v4(const struct s3_request *request, struct bytes *out)
 {
     struct encoded_pair pairs[S3_QUERY_PAIRS_MAX];
     uint32_t count = 0;
-    AUTO_VALUE(bytes) arena = {.max = CANONICAL_BYTES_MAX};
-    (void)bytes_extend(&arena, CANONICAL_BYTES_MAX); /* room first, so that slices into it stay */
+    size_t encoded_max = 3 * request->query_bytes.bytes + 1;
+    AUTO_VALUE(bytes) arena = {.max = encoded_max};
+    (void)bytes_extend(&arena, encoded_max); /* room first, so that slices into it stay */
     bytes_clear(&arena);
     for (uint32_t i = 0; i < request->query_count; i++) {
         const struct s3_pair *pair = &request->query[i];
@@ -100,11 +102,11 @@ void canonical_v4(const struct s3_request *request, struct bytes *out)
 bool canonical_v2_signs(struct slice name)
 {
     static const char *const names[] = {
-        "accelerate",     "acl",         "analytics",   "cors",         "delete",
-        "inventory",      "lifecycle",   "location",    "logging",      "metrics",
-        "notification",   "object-lock", "partNumber",  "policy",       "replication",
-        "requestPayment", "restore",     "select",      "select-type",  "storageClass",
-        "tagging",        "torrent",     "uploadId",    "uploads",      "versionId",
+        "accelerate",     "acl",         "analytics",  "cors",        "delete",
+        "inventory",      "lifecycle",   "location",   "logging",     "metrics",
+        "notification",   "object-lock", "partNumber", "policy",      "replication",
+        "requestPayment", "restore",     "select",     "select-type", "storageClass",
+        "tagging",        "torrent",     "uploadId",   "uploads",     "versionId",
         "versioning",     "versions",    "website",
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {

@@ -2,7 +2,8 @@
 #pragma once
 #include "parsed.h"
 
-/* A head cannot expand beyond this: every byte of the target at most threefold, the rest as sent. */
+/* A head cannot expand beyond this: every byte of the target at most threefold, the rest as
+ * sent. */
 enum { CANONICAL_BYTES_MAX = 3 * S3_TARGET_BYTES_MAX + 2 * S3_HEAD_BYTES_MAX };
 
 /* Canonical request of version 4 ("Create a canonical request"). */

@@ -1,3 +1,4 @@
+/* Key derivation and the strings to sign of requests, chunks and trailers. */
 #include "chain.h"
 #include "base/mem.h"
 #include "base/text.h"

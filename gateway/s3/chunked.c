@@ -1,3 +1,4 @@
+/* State machine of the aws-chunked decoder. */
 #include "s3/chunked.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -37,9 +38,9 @@ struct s3_chunked {
     enum s3_error error; /* of STATE_FAILED */
     struct s3_chunk_signing signing;
     EVP_MD_CTX *hash;
-    uint8_t claimed[32];     /* signature in the line of the current chunk */
-    uint64_t chunk_left;     /* payload bytes of the current chunk still to come */
-    uint64_t payload_bytes;  /* of all chunks so far */
+    uint8_t claimed[32];    /* signature in the line of the current chunk */
+    uint64_t chunk_left;    /* payload bytes of the current chunk still to come */
+    uint64_t payload_bytes; /* of all chunks so far */
     bool has_decoded_bytes;
     uint64_t decoded_bytes;
     uint8_t line[S3_CHUNK_LINE_BYTES_MAX];
@@ -47,7 +48,7 @@ struct s3_chunked {
     uint8_t trailer_text[S3_TRAILER_BYTES_MAX]; /* lines as sent */
     uint32_t trailer_bytes;
     uint32_t trailer_line_start;
-    bool trailer_verified; /* x-amz-trailer-signature was seen and matches */
+    bool trailer_verified;       /* x-amz-trailer-signature was seen and matches */
     struct bytes trailer_signed; /* name:value\n of the trailers, in wire order */
     struct bytes announced_text;
     struct trailer trailers[S3_TRAILERS_MAX];
@@ -277,7 +278,8 @@ static enum s3_error end_trailer(struct s3_chunked *chunked)
     return S3_OK;
 }
 
-/* Lines end with CRLF, or with LF alone and an empty line before the signature, as minio-go writes them. */
+/* Lines end with CRLF, or with LF alone and an empty line before the signature, as minio-go writes
+ * them. */
 static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte)
 {
     if (chunked->trailer_bytes == sizeof chunked->trailer_text)
@@ -286,8 +288,7 @@ static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte)
     if (byte != '\n')
         return S3_OK;
     uint32_t start = chunked->trailer_line_start;
-    struct slice line =
-        slice_of(chunked->trailer_text + start, chunked->trailer_bytes - start - 1);
+    struct slice line = slice_of(chunked->trailer_text + start, chunked->trailer_bytes - start - 1);
     chunked->trailer_line_start = chunked->trailer_bytes;
     if (line.bytes > 0 && line.data[line.bytes - 1] == '\r')
         line.bytes--;

@@ -90,7 +90,8 @@ static enum s3_error check_scope(const struct s3_request *request, const struct 
     return S3_OK;
 }
 
-/* Credential=KEY/YYYYMMDD/REGION/s3/aws4_request; split from the end, since a key may hold slashes. */
+/* Credential=KEY/YYYYMMDD/REGION/s3/aws4_request; split from the end, since a key may hold
+ * slashes. */
 static enum s3_error parse_scope(struct s3_request *request, const struct wording *wording,
                                  struct slice text, struct s3_failure *failure)
 {
@@ -132,8 +133,7 @@ static enum s3_error mark_signed(struct s3_request *request, const struct wordin
         }
         if (name.bytes == 0 || (found != NULL && found->is_signed))
             return S3_FAIL_SAY(failure, wording->error,
-                               "%sSignedHeaders is not a list of distinct names.",
-                               wording->prefix);
+                               "%sSignedHeaders is not a list of distinct names.", wording->prefix);
         /* A header that is not there and one with an empty value would sign alike. */
         if (found == NULL)
             return S3_FAIL(S3_SIGNATURE_DOES_NOT_MATCH, "a signed header is absent");
@@ -294,8 +294,7 @@ static enum s3_error parse_v4_query(struct s3_request *request, struct slice alg
     request->credential.kind = S3_AUTH_V4_QUERY;
     if (!slice_equal_text(algorithm, "AWS4-HMAC-SHA256"))
         return query_error(failure, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"");
-    if (credential == NULL || signature == NULL || date == NULL || names == NULL ||
-        expires == NULL)
+    if (credential == NULL || signature == NULL || date == NULL || names == NULL || expires == NULL)
         return query_error(failure,
                            "Query-string authentication version 4 requires the X-Amz-Algorithm, "
                            "X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, "
@@ -352,8 +351,8 @@ enum s3_error credential_parse(struct s3_request *request, struct s3_failure *fa
 {
     const struct view_header *header = view_find(request, "authorization");
     const struct s3_pair *algorithm = query_find_nocase(request, "X-Amz-Algorithm");
-    bool v2 = query_find(request, "Signature") != NULL ||
-              query_find(request, "AWSAccessKeyId") != NULL;
+    bool v2 =
+        query_find(request, "Signature") != NULL || query_find(request, "AWSAccessKeyId") != NULL;
     if ((header != NULL) + (algorithm != NULL) + v2 > 1)
         return s3_fail_argument(failure, "Authorization",
                                 header == NULL ? (struct slice){0} : header->value, one_mechanism);

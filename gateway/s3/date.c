@@ -1,3 +1,4 @@
+/* Civil dates of the proleptic Gregorian calendar, and the texts S3 writes them in. */
 #include "s3/date.h"
 #include <assert.h>
 #include <stdio.h>
@@ -18,8 +19,8 @@ static const char *const day_names[] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue"
 static const char *const long_day_names[] = {"Thursday", "Friday",  "Saturday", "Sunday",
                                              "Monday",   "Tuesday", "Wednesday"};
 
-/* Days since 1970-01-01 of the proleptic Gregorian calendar. Years start in March, so that the leap day is
- * the last of its year and months follow a fixed pattern of 153 days in five months. */
+/* Days since 1970-01-01 of the proleptic Gregorian calendar. Years start in March, so that the leap
+ * day is the last of its year and months follow a fixed pattern of 153 days in five months. */
 static int64_t days_of(uint32_t year, uint32_t month, uint32_t day)
 {
     int64_t y = (int64_t)year - (month <= 2);
@@ -41,10 +42,10 @@ static struct civil civil_of(uint64_t ms)
     int64_t day_of_era = days % 146097;
     int64_t year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year =
-        day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     int64_t month_from_march = (5 * day_of_year + 2) / 153;
-    uint32_t month = (uint32_t)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
+    uint32_t month =
+        (uint32_t)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
     return (struct civil){
         .year = (uint32_t)(year_of_era + era * 400 + (month <= 2)),
         .month = month,
@@ -63,7 +64,8 @@ static uint32_t days_in_month(uint32_t year, uint32_t month)
     return days[month - 1] + (month == 2 && leap);
 }
 
-/* False for dates that do not exist or lie before 1970. A leap second is taken as the second before it. */
+/* False for dates that do not exist or lie before 1970. A leap second is taken as the second before
+ * it. */
 static bool ms_of(struct civil c, uint64_t *out_ms)
 {
     if (c.year < 1970 || c.year > 9999 || c.month < 1 || c.month > 12)

@@ -1,3 +1,4 @@
+/* The table of S3 errors, and the failures that answers are made from. */
 #include "s3/error.h"
 #include "base/log.h"
 #include <assert.h>

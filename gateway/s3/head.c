@@ -1,3 +1,4 @@
+/* The checks that refuse an ambiguous or oversized head. */
 #include "s3/head.h"
 #include "base/text.h"
 #include "s3/name.h"
@@ -89,8 +90,7 @@ static enum s3_error check_framing(const struct s3_head *head, struct s3_failure
                            "Transfer-Encoding does not exist in HTTP/1.0.");
     if (coding != NULL && !slice_equal_nocase(coding->value, SLICE_LITERAL("chunked")))
         return S3_FAIL(S3_NOT_IMPLEMENTED, "transfer coding other than chunked");
-    if (length != NULL &&
-        text_parse_u64(length->value, INT64_MAX, &framing.content_length) != OK)
+    if (length != NULL && text_parse_u64(length->value, INT64_MAX, &framing.content_length) != OK)
         return S3_FAIL_SAY(failure, S3_INVALID_REQUEST, "Content-Length is not a number.");
     *out_framing = framing;
     return S3_OK;

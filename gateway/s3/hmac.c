@@ -1,3 +1,4 @@
+/* HMAC and SHA-256 by libcrypto. */
 #include "hmac.h"
 #include "base/err.h"
 #include <assert.h>

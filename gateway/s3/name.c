@@ -1,3 +1,4 @@
+/* Rules for the names of buckets, keys, metadata and headers. */
 #include "s3/name.h"
 #include "s3/uri.h"
 

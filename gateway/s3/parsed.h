@@ -5,17 +5,18 @@
 #include "s3/request.h"
 #include "s3/sigv4.h"
 
-/* All headers of one name. Signatures are computed from this table and handlers read from it, so the two
- * cannot see different requests. */
+/* All headers of one name. Signatures are computed from this table and handlers read from it, so
+ * the two cannot see different requests. */
 struct view_header {
     struct slice name;  /* lower case */
     struct slice value; /* of repeated headers: joined by commas in wire order */
     bool is_repeated;
-    bool is_signed; /* named by SignedHeaders; V2: part of its string to sign */
+    bool is_signed;  /* named by SignedHeaders; V2: part of its string to sign */
     bool is_hoisted; /* an x-amz-* parameter of a presigned URL that stands for a header */
 };
 
-/* The signature that the request claims to carry; slices point into the head or the decoded query. */
+/* The signature that the request claims to carry; slices point into the head or the decoded
+ * query. */
 struct claim {
     struct slice scope;        /* YYYYMMDD/region/s3/aws4_request */
     struct slice signed_names; /* SignedHeaders as sent */

@@ -1,3 +1,4 @@
+/* From a head to a request: target, addressing, the table of headers, and the accessors. */
 #include "s3/request.h"
 #include "base/mem.h"
 #include "parsed.h"
@@ -68,7 +69,8 @@ static enum s3_error parse_method(struct s3_request *request)
     return S3_FAIL(S3_METHOD_NOT_ALLOWED, "method unknown");
 }
 
-/* The origin form of the target. The absolute form (RFC 9112 §3.2.2) must name the host that is signed. */
+/* The origin form of the target. The absolute form (RFC 9112 §3.2.2) must name the host that is
+ * signed. */
 static enum s3_error origin_form(const struct s3_head *head, struct slice *out_target)
 {
     struct slice target = head->target;
@@ -397,6 +399,22 @@ const struct s3_chunk_signing *s3_request_chunk_signing(const struct s3_request 
     assert(request->payload.mode == S3_PAYLOAD_CHUNKS_SIGNED ||
            request->payload.mode == S3_PAYLOAD_CHUNKS_SIGNED_TRAILER);
     return &request->chunk_signing;
+}
+
+struct slice s3_content_encoding(struct slice value)
+{
+    const struct slice chunked = SLICE_LITERAL("aws-chunked");
+    struct slice first = slice_first(value, slice_find(value, ','));
+    if (slice_equal_nocase(slice_trim(first), chunked))
+        value = slice_trim(slice_skip(value, first.bytes + 1));
+    for (size_t i = value.bytes; i > 0; i--) {
+        if (value.data[i - 1] != ',')
+            continue;
+        if (slice_equal_nocase(slice_trim(slice_skip(value, i)), chunked))
+            value = slice_trim(slice_first(value, i - 1));
+        break;
+    }
+    return value;
 }
 
 enum s3_error s3_copy_source_parse(struct slice value, struct bytes *arena,

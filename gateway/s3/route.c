@@ -1,3 +1,4 @@
+/* From method, address and query to the name of the operation. */
 #include "parsed.h"
 #include <assert.h>
 
@@ -19,12 +20,30 @@ static const struct route routes[S3_OP_END] = {
 
 /* Parameters that may come with an empty value and select nothing. */
 static const char *const plain_parameters[] = {
-    "allow-unordered", "bucket-region",      "continuation-token", "delimiter",
-    "encoding-type",   "fetch-owner",        "id",                 "key-marker",
-    "list-type",       "marker",             "max-buckets",        "max-keys",
-    "max-parts",       "max-uploads",        "part-number-marker", "partNumber",
-    "prefix",          "select-type",        "start-after",        "upload-id-marker",
-    "versionId",       "version-id-marker",  "AWSAccessKeyId",     "Expires",
+    "allow-unordered",
+    "bucket-region",
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "id",
+    "key-marker",
+    "list-type",
+    "marker",
+    "max-buckets",
+    "max-keys",
+    "max-parts",
+    "max-uploads",
+    "part-number-marker",
+    "partNumber",
+    "prefix",
+    "select-type",
+    "start-after",
+    "upload-id-marker",
+    "versionId",
+    "version-id-marker",
+    "AWSAccessKeyId",
+    "Expires",
     "Signature",
 };
 
@@ -60,8 +79,9 @@ static bool is_plain_parameter(struct slice name)
            slice_starts_with(name, SLICE_LITERAL("response-"));
 }
 
-/* The one subresource of the query, empty when there is none. An unknown parameter without value looks
- * like a subresource of a newer API; one with a value is the client's own and ignored, as S3 does. */
+/* The one subresource of the query, empty when there is none. An unknown parameter without value
+ * looks like a subresource of a newer API; one with a value is the client's own and ignored, as S3
+ * does. */
 static enum s3_error find_subresource(const struct s3_request *request, struct s3_failure *failure,
                                       struct slice *out_name)
 {

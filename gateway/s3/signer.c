@@ -1,3 +1,4 @@
+/* Signing, written apart from the verifier: it works on raw text, not on a parsed request. */
 #include "s3/signer.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -61,10 +62,12 @@ static void append_header_lines(const struct s3_head *head, struct bytes *out)
         struct slice value = slice_trim(sorted[i]->value);
         append_lower_name(out, sorted[i]->name);
         bytes_append_byte(out, ':');
+        bool in_space = false;
         for (size_t j = 0; j < value.bytes; j++) {
-            bool run = j > 0 && value.data[j] == ' ' && value.data[j - 1] == ' ';
-            if (!run)
-                bytes_append_byte(out, value.data[j]);
+            bool is_space = value.data[j] == ' ' || value.data[j] == '\t';
+            if (!is_space || !in_space)
+                bytes_append_byte(out, is_space ? ' ' : value.data[j]);
+            in_space = is_space;
         }
         bytes_append_byte(out, '\n');
     }

@@ -1,3 +1,4 @@
+/* Verification: time, coverage, signature, in this order; and the cache of keys. */
 #include "s3/sigv4.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -112,10 +113,9 @@ static enum s3_error not_signed(struct s3_failure *failure, struct slice name)
     return error;
 }
 
-/* An x-amz-* header that nobody signed would change what a signed request means (SECURITY.md S1). The
- * payload hash is bound by its own line. */
-static enum s3_error check_coverage_v4(const struct s3_request *request,
-                                       struct s3_failure *failure)
+/* An x-amz-* header that nobody signed would change what a signed request means (SECURITY.md S1).
+ * The payload hash is bound by its own line. */
+static enum s3_error check_coverage_v4(const struct s3_request *request, struct s3_failure *failure)
 {
     const struct view_header *host = view_find(request, "host");
     if (host == NULL || !host->is_signed)
@@ -129,16 +129,31 @@ static enum s3_error check_coverage_v4(const struct s3_request *request,
     return S3_OK;
 }
 
-/* Version 2 leaves most of the query unsigned. Parameters of listings may be, as with S3; what selects
- * another operation may not. */
-static enum s3_error check_coverage_v2(const struct s3_request *request,
-                                       struct s3_failure *failure)
+/* Version 2 leaves most of the query unsigned. Parameters of listings may be, as with S3; what
+ * selects another operation may not. */
+static enum s3_error check_coverage_v2(const struct s3_request *request, struct s3_failure *failure)
 {
     static const char *const unsigned_names[] = {
-        "AWSAccessKeyId", "Expires",    "Signature",     "prefix",        "marker",
-        "delimiter",      "max-keys",   "encoding-type", "list-type",     "continuation-token",
-        "start-after",    "key-marker", "fetch-owner",   "max-uploads",   "upload-id-marker",
-        "max-parts",      "content-md5", "content-type", "part-number-marker", "version-id-marker",
+        "AWSAccessKeyId",
+        "Expires",
+        "Signature",
+        "prefix",
+        "marker",
+        "delimiter",
+        "max-keys",
+        "encoding-type",
+        "list-type",
+        "continuation-token",
+        "start-after",
+        "key-marker",
+        "fetch-owner",
+        "max-uploads",
+        "upload-id-marker",
+        "max-parts",
+        "content-md5",
+        "content-type",
+        "part-number-marker",
+        "version-id-marker",
     };
     for (uint32_t i = 0; i < request->query_count; i++) {
         struct slice name = request->query[i].name;
@@ -176,8 +191,8 @@ static enum s3_error unknown_key(const struct s3_request *request, struct s3_fai
 }
 
 /* The request's signature starts the chain of its chunks. */
-static enum s3_error start_chunk_chain(struct s3_request *request, const uint8_t key[32],
-                                       const uint8_t signature[32], struct s3_failure *failure)
+static enum s3_error start_chunk_chain(struct s3_request *request, const uint8_t signature[32],
+                                       struct s3_failure *failure)
 {
     struct s3_chunk_signing *signing = &request->chunk_signing;
     enum s3_payload_mode mode = request->payload.mode;
@@ -187,7 +202,6 @@ static enum s3_error start_chunk_chain(struct s3_request *request, const uint8_t
         return S3_FAIL_SAY(failure, S3_INVALID_REQUEST,
                            "A signed aws-chunked payload needs the header x-amz-date.");
     assert(request->claim.scope.bytes <= S3_SCOPE_BYTES_MAX);
-    memcpy(signing->key, key, 32);
     memcpy(signing->previous, signature, 32);
     memcpy(signing->date, request->claim.date.data, S3_DATE_BASIC_CHARS);
     memcpy(signing->scope, request->claim.scope.data, request->claim.scope.bytes);
@@ -199,7 +213,7 @@ static enum s3_error verify_v4(struct s3_request *request, struct slice secret, 
 {
     AUTO_VALUE(bytes) canonical = {.max = CANONICAL_BYTES_MAX};
     AUTO_VALUE(bytes) string_to_sign = {.max = 1024};
-    uint8_t key[32];
+    uint8_t *key = request->chunk_signing.key; /* wiped with the request */
     uint8_t expected[32];
     uint8_t provided[32] = {0};
     TRY(check_coverage_v4(request, failure));
@@ -213,9 +227,7 @@ static enum s3_error verify_v4(struct s3_request *request, struct slice secret, 
         return unknown_key(request, failure);
     if (!is_hex || !equal)
         return mismatch(request, bytes_slice(&string_to_sign), bytes_slice(&canonical), failure);
-    enum s3_error error = start_chunk_chain(request, key, expected, failure);
-    explicit_bzero(key, sizeof key);
-    return error;
+    return start_chunk_chain(request, expected, failure);
 }
 
 static enum s3_error verify_v2(struct s3_request *request, struct slice secret, bool known,
@@ -244,8 +256,7 @@ static enum s3_error check_unsigned_payload(const struct s3_request *request,
 {
     enum s3_payload_mode mode = request->payload.mode;
     bool has_body = request->method == S3_PUT || request->method == S3_POST;
-    bool is_unsigned =
-        mode == S3_PAYLOAD_UNSIGNED || mode == S3_PAYLOAD_CHUNKS_UNSIGNED_TRAILER;
+    bool is_unsigned = mode == S3_PAYLOAD_UNSIGNED || mode == S3_PAYLOAD_CHUNKS_UNSIGNED_TRAILER;
     if (request->config->refuse_unsigned_payload && has_body && is_unsigned && !request->head->tls)
         return S3_FAIL_SAY(failure, S3_ACCESS_DENIED,
                            "An unsigned payload is refused without TLS.");

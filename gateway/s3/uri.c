@@ -1,3 +1,4 @@
+/* Percent encoding, query splitting and the check for UTF-8. */
 #include "s3/uri.h"
 #include <assert.h>
 
@@ -35,8 +36,8 @@ enum s3_error s3_uri_decode(struct bytes *out, struct slice text, bool plus_is_s
 
 static bool is_unreserved(uint8_t c)
 {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '.' || c == '_' || c == '~';
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 void s3_uri_encode(struct bytes *out, struct slice data, bool keep_slash)
@@ -100,7 +101,8 @@ enum s3_error s3_uri_split_query(struct slice query, struct bytes *arena, struct
     return S3_OK;
 }
 
-/* Length of the sequence that `lead` starts and the smallest code point it may encode; 0: not a lead byte. */
+/* Length of the sequence that `lead` starts and the smallest code point it may encode; 0: not a
+ * lead byte. */
 static uint32_t sequence_bytes(uint8_t lead, uint32_t *out_min, uint32_t *out_bits)
 {
     if (lead < 0x80) {

@@ -342,6 +342,9 @@ static void receive_heartbeat(struct raft *raft, const struct raft_message *mess
                         .commit = provable(raft, settled),
                         .repair = raft->repair,
                     });
+    /* The leader may believe that this replica still holds what it lost. */
+    if (raft->repair)
+        refuse(raft, raft->first_unknown, raft->term);
 }
 
 /* ---- messages ---- */
@@ -503,6 +506,8 @@ enum err raft_snapshot_installed(struct raft *raft, uint64_t index, uint64_t ter
         raft->vote = 0;
     if (raft_log_matches(&raft->log, index, term)) {
         raft_log_compact(&raft->log, index);
+        if (output->truncate_from != 0 && output->truncate_from <= index)
+            output->truncate_from = index + 1;
     } else {
         raft_log_reset(&raft->log, index, term);
         raft->generation++;

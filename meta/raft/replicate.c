@@ -157,8 +157,11 @@ static bool wants_append(const struct raft *raft, const struct raft_peer *peer)
         return false;
     if (peer->state == RAFT_REPLICATE && inflight_full(peer))
         return false;
-    return peer->next <= raft->log.last_index || peer->must_send ||
-           (peer->state == RAFT_REPLICATE && peer->commit_sent < raft->commit);
+    if (peer->next <= raft->log.last_index || peer->must_send)
+        return true;
+    /* Nothing else is on its way that makes this follower hear of the new commit index. */
+    return peer->state == RAFT_REPLICATE && peer->inflight_count == 0 &&
+           peer->commit_sent < raft->commit;
 }
 
 static bool send_append(struct raft *raft, struct raft_peer *peer)

@@ -85,6 +85,7 @@ struct object {
     uint32_t block_count; /* LAYOUT_BLOCKS */
     const struct block_ref *blocks;
     uint64_t upload_id;         /* of the multipart upload that made it, else 0 */
+    uint64_t manifest;          /* LAYOUT_PARTS: the upload whose parts it has, also of a copy */
     struct block_id write_id;   /* id of its first block, null when inline */
     struct slice inline_bytes;  /* filled when asked for and LAYOUT_INLINE */
 };

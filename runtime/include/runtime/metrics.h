@@ -1,6 +1,6 @@
-/* Metrics registry, rendered in the Prometheus text format. Updates are relaxed atomics, safe from all threads; the
- * registry is built at start and passed to whoever registers. Names follow Prometheus' naming practices
- * (shale_ prefix, base units, _total for counters). */
+/* Metrics registry, rendered in the Prometheus text format. Updates are relaxed atomics, safe from
+ * all threads; the registry is built at start and passed to whoever registers. Names follow
+ * Prometheus' naming practices (shale_ prefix, base units, _total for counters). */
 #pragma once
 #include "base/bytes.h"
 #include "base/own.h"
@@ -15,8 +15,8 @@ struct metrics *metrics_new(void);
 void metrics_free(struct metrics *metrics);
 DEFINE_AUTO(metrics, metrics_free)
 
-/* `labels`: text inside the braces, e.g. "operation=\"PutObject\"", or NULL. Registering the same name and labels again returns the same
- * metric. Owned by the registry. */
+/* `labels`: text inside the braces, e.g. "operation=\"PutObject\"", or NULL. Registering the same
+ * name and labels again returns the same metric. Owned by the registry. */
 struct counter *metrics_counter(struct metrics *metrics, const char *name, const char *labels,
                                 const char *help);
 struct gauge *metrics_gauge(struct metrics *metrics, const char *name, const char *labels,

@@ -1,9 +1,10 @@
-/* Waiting between fibers of one reactor. Nothing here is safe across threads: use io_post / io_call. */
+/* Waiting between fibers of one reactor. Nothing here is safe across threads: use io_post /
+ * io_call. */
 #pragma once
 #include "runtime/io.h"
 
-/* A condition: fibers wait, another wakes one or all. Zero-initialised by signal_init. Spurious wakes do not happen, but the
- * condition may be false again when the fiber runs: loop. */
+/* A condition: fibers wait, another wakes one or all. Zero-initialised by signal_init. Spurious
+ * wakes do not happen, but the condition may be false again when the fiber runs: loop. */
 struct signal {
     struct list waiters;
 };
@@ -13,7 +14,8 @@ enum err signal_wait(struct io *io, struct signal *signal, uint64_t deadline_ns)
 void signal_wake_one(struct io *io, struct signal *signal);
 void signal_wake_all(struct io *io, struct signal *signal);
 
-/* Counts units; takers wait in order of arrival, at most `waiters_max` of them (ERR_BUSY beyond). */
+/* Counts units; takers wait in order of arrival, at most `waiters_max` of them (ERR_BUSY beyond).
+ */
 struct semaphore {
     struct list waiters;
     uint64_t available;
@@ -41,5 +43,6 @@ struct fiber_group {
 void fiber_group_init(struct fiber_group *group);
 /* Spawn a fiber that counts in the group. */
 enum err fiber_group_spawn(struct io *io, struct fiber_group *group, fiber_fn *fn, void *argument);
-/* Waits until none runs; not ended by deadline or cancel, since members work on the caller's memory. */
+/* Waits until none runs; not ended by deadline or cancel, since members work on the caller's
+ * memory. */
 void fiber_group_wait(struct io *io, struct fiber_group *group);

@@ -56,7 +56,8 @@ struct run {
     struct operation operations[CLIENT_OPERATIONS_MAX];
     struct delayed_snapshot delayed;
     bool cut[GROUP_REPLICAS_MAX][GROUP_REPLICAS_MAX];
-    int held_type; /* 0: none */
+    int held_type;      /* 0: none; messages of this type wait */
+    uint64_t held_from; /* 0: of every sender */
     uint32_t lose_percent;
     uint32_t duplicate_percent;
     uint32_t reorder_percent;
@@ -210,7 +211,8 @@ static void move_packet(struct run *run)
     uint32_t position =
         chance(run, run->reorder_percent) ? draw_below(run, group->network.count) : 0;
     struct packet *packet = &group->network.items[position];
-    while ((int)packet->type == run->held_type) {
+    while ((int)packet->type == run->held_type &&
+           (run->held_from == 0 || run->held_from == packet->from)) {
         if (++position >= group->network.count)
             return;
         packet = &group->network.items[position];
@@ -354,6 +356,17 @@ static void tick(struct run *run)
     }
 }
 
+/* Narrow races need one kind of message to be late for long. */
+static void hold_messages(struct run *run)
+{
+    run->held_type = 0;
+    if (chance(run, 40))
+        return;
+    run->held_type =
+        chance(run, 40) ? RAFT_HEARTBEAT_REPLY : (int)(1 + draw_below(run, RAFT_TIMEOUT_NOW));
+    run->held_from = chance(run, 30) ? 0 : any_replica(run)->id;
+}
+
 static void rare_event(struct run *run)
 {
     switch (draw_below(run, 8)) {
@@ -367,7 +380,7 @@ static void rare_event(struct run *run)
         restart_all(run);
         break;
     case 3:
-        run->held_type = chance(run, 50) ? 0 : (int)(1 + draw_below(run, RAFT_TIMEOUT_NOW));
+        hold_messages(run);
         break;
     case 4:
         change_membership(run);

@@ -1,3 +1,4 @@
+/* runtime/fiber.c, compiled for assembly and for ucontext. */
 #include "fiber.h"
 #include "runtime/io.h"
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* runtime/lane.h on threads. */
 #include "runtime/lane.h"
 #include "runtime/sync.h"
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* runtime/metrics.h: what a scrape returns. */
 #include "runtime/metrics.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,11 +20,11 @@ static void families_have_help_and_type_once(void **state)
 {
     (void)state;
     AUTO(metrics) metrics = metrics_new();
-    struct counter *puts = metrics_counter(metrics, "shale_requests_total", "operation=\"Put\"",
-                                           "Requests answered.");
+    struct counter *puts =
+        metrics_counter(metrics, "shale_requests_total", "operation=\"Put\"", "Requests answered.");
     struct gauge *up = metrics_gauge(metrics, "shale_up", NULL, "Back\\slash and\nline.");
-    struct counter *gets = metrics_counter(metrics, "shale_requests_total", "operation=\"Get\"",
-                                           "Requests answered.");
+    struct counter *gets =
+        metrics_counter(metrics, "shale_requests_total", "operation=\"Get\"", "Requests answered.");
     assert_ptr_equal(puts, metrics_counter(metrics, "shale_requests_total", "operation=\"Put\"",
                                            "Requests answered."));
     counter_add(puts, 3);
@@ -47,8 +48,14 @@ static void histogram_buckets_are_cumulative_and_inclusive(void **state)
     AUTO(metrics) metrics = metrics_new();
     struct histogram *latency =
         metrics_histogram(metrics, "shale_latency_seconds", "verb=\"GET\"", "Time to answer.");
-    static const uint64_t recorded_ns[] = {0,      1,      64000,      64001,
-                                           128000, 128001, 1000000000, UINT64_C(16777216000),
+    static const uint64_t recorded_ns[] = {0,
+                                           1,
+                                           64000,
+                                           64001,
+                                           128000,
+                                           128001,
+                                           1000000000,
+                                           UINT64_C(16777216000),
                                            UINT64_C(16777216001)};
     for (size_t i = 0; i < sizeof recorded_ns / sizeof *recorded_ns; i++)
         histogram_record_ns(latency, recorded_ns[i]);
@@ -65,7 +72,7 @@ static void histogram_buckets_are_cumulative_and_inclusive(void **state)
         "shale_latency_seconds_bucket{verb=\"GET\",le=\"8.388608\"} 7\n",
         "shale_latency_seconds_bucket{verb=\"GET\",le=\"16.777216\"} 8\n",
         "shale_latency_seconds_bucket{verb=\"GET\",le=\"+Inf\"} 9\n",
-        "shale_latency_seconds_sum{verb=\"GET\"} 34.554752003\n",
+        "shale_latency_seconds_sum{verb=\"GET\"} 34.554816004\n",
         "shale_latency_seconds_count{verb=\"GET\"} 9\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)

@@ -1,16 +1,29 @@
-#include "base/mem.h"
+/* Several reactors: posts, calls, the end of a run, pollers, refusal by the kernel. */
+#include "base/log.h"
 #include "runtime/sync.h"
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "program.h"
 
-enum { REACTORS = 3, STORM = UNDER_TSAN ? 2000 : 20000, CALLERS = 20, CALLS = UNDER_TSAN ? 50 : 500 };
+enum {
+    REACTORS = 3,
+    STORM = UNDER_TSAN ? 2000 : 20000,
+    CALLERS = 20,
+    CALLS = UNDER_TSAN ? 50 : 500
+};
 
 /* --- posts --- */
 
@@ -50,7 +63,6 @@ static void every_post_of_a_storm_arrives_before_run_returns(void **state)
 }
 
 /* --- calls --- */
-
 
 static void add_here(struct io *io, void *argument)
 {
@@ -124,11 +136,13 @@ static void call_outlasts_deadline_and_cancel(void **state)
 
 /* --- more posts than fibers --- */
 
+static _Atomic unsigned held;
+
 static void hold(struct io *io, void *argument)
 {
-    _Atomic unsigned *held = argument;
+    (void)argument;
     assert_int_equal(io_sleep_ms(io, 1), OK);
-    atomic_fetch_add(held, 1);
+    atomic_fetch_add(&held, 1);
 }
 
 static void post_more_than_fibers(struct io *io, void *argument)
@@ -142,8 +156,8 @@ static void posts_beyond_the_fiber_limit_wait_for_fibers(void **state)
     (void)state;
     if (UNDER_TSAN)
         skip(); /* it has room for 8128 fibers */
-    _Atomic unsigned held = 0;
-    run_program(2, post_more_than_fibers, (void *)&held);
+    atomic_store(&held, 0);
+    run_program(2, post_more_than_fibers, NULL);
     assert_int_equal(atomic_load(&held), FIBERS_PER_REACTOR_MAX + 1000);
 }
 
@@ -281,6 +295,57 @@ static void poller_wait_ends_by_wake_and_by_cancel(void **state)
     run_program(1, wake_and_cancel_pollers, NULL);
 }
 
+/* --- refusal --- */
+
+static char said[512];
+
+static void remember_line(void *context, enum log_level level, const char *line)
+{
+    (void)context;
+    if (level == LOG_ERROR)
+        (void)snprintf(said, sizeof said, "%s", line);
+}
+
+/* What the default seccomp profile of a container does. */
+static bool forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static int runtime_without_io_uring(void)
+{
+    struct runtime_options options = {.reactor_count = 2};
+    struct runtime *runtime = NULL;
+    log_set_sink(remember_line, NULL);
+    if (!forbid_io_uring())
+        return 1;
+    if (runtime_new(&options, &runtime) != ERR_UNSUPPORTED || runtime != NULL)
+        return 2;
+    if (strstr(said, "/proc/sys/kernel/io_uring_disabled") == NULL)
+        return 3;
+    return strstr(said, "seccomp") == NULL ? 4 : 0;
+}
+
+static void refused_io_uring_is_unsupported_with_the_reason(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(runtime_without_io_uring());
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +357,7 @@ int main(void)
         cmocka_unit_test(runtime_that_never_ran_is_freed),
         cmocka_unit_test(poller_waits_for_event_wake_or_deadline),
         cmocka_unit_test(poller_wait_ends_by_wake_and_by_cancel),
+        cmocka_unit_test(refused_io_uring_is_unsupported_with_the_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,3 +1,4 @@
+/* Fibers under the io_uring back end: start, time, wake, cancel. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/io.h"

@@ -1,13 +1,16 @@
 /* The simulator: lives, faults, determinism. */
-#include "base/mem.h"
+#include "base/log.h"
 #include "runtime/lane.h"
 #include "runtime/sim.h"
 #include "runtime/sync.h"
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -389,6 +392,63 @@ static void a_cut_unwinds_every_kind_of_wait(void **state)
     }
 }
 
+static void hang(struct io *io, void *argument)
+{
+    (void)argument;
+    struct fiber_group group;
+    fiber_group_init(&group);
+    group.running = 1; /* of a member that does not exist */
+    fiber_group_wait(io, &group);
+}
+
+static void discard(void *context, enum log_level level, const char *line)
+{
+    (void)context;
+    (void)level;
+    (void)line;
+}
+
+static void a_fiber_that_does_not_end_stops_the_process(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        log_set_sink(discard, NULL);
+        const struct sim_options options = {.seed = 1};
+        struct sim_machine *machine = sim_machine_new(sim_new(&options), 1);
+        if (sim_spawn(machine, 0, hang, NULL) == OK)
+            sim_power_cut(machine);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+static void cut_other(struct io *io, void *argument)
+{
+    (void)io_sleep_ms(io, 1); /* not canceled in this test */
+    sim_power_cut(argument);
+    (void)io_sleep_ms(io, 1); /* the same */
+}
+
+static void a_fiber_may_cut_another_machine(void **state)
+{
+    (void)state;
+    const struct sim_options options = {.seed = 1};
+    AUTO(sim) sim = sim_new(&options);
+    struct sim_machine *first = sim_machine_new(sim, 1);
+    struct sim_machine *second = sim_machine_new(sim, 1);
+    struct waits waits = {0};
+    assert_int_equal(sim_spawn(first, 0, wait_file, &waits), OK);
+    assert_int_equal(sim_spawn(first, 0, wait_sleep, &waits), OK);
+    run(sim, second, cut_other, first);
+    assert_int_equal(waits.ended, 2);
+    assert_false(sim_is_on(first));
+    sim_stop(second);
+}
+
 /* --- faults --- */
 
 static void write_text(struct io *io, const char *path, const char *text, unsigned flags,
@@ -478,11 +538,7 @@ static void directed_faults_strike_their_paths_only(void **state)
         {{.prefix = "/bad", .full = true}, {.write = ERR_NO_SPACE, .durable_write = ERR_NO_SPACE}},
         {{.prefix = "/bad/new", .full = true}, {.write = ERR_NO_SPACE}},
         {{.prefix = "/bad", .write_fails = true},
-         {.write = ERR_IO,
-          .durable_write = ERR_IO,
-          .rewrite = ERR_IO,
-          .sync = ERR_IO,
-          .rename = ERR_IO}},
+         {.write = ERR_IO, .durable_write = ERR_IO, .rewrite = ERR_IO, .rename = ERR_IO}},
     };
     const struct sim_options options = {.seed = 1};
     AUTO(sim) sim = sim_new(&options);
@@ -862,6 +918,56 @@ static void who_polls_the_clock_sees_it_move(void **state)
     run(sim, sim_machine_new(sim, 1), poll_clock, NULL);
 }
 
+static void sleep_a_minute(struct io *io, void *argument)
+{
+    uint64_t *out_ns = argument;
+    uint64_t start_ns = io_now_ns(io);
+    assert_int_equal(io_sleep_ms(io, 60000), OK);
+    *out_ns = io_now_ns(io) - start_ns;
+}
+
+static void clocks_run_at_different_rates(void **state)
+{
+    (void)state;
+    const struct sim_options options = {.seed = 1, .clock_rate_ppm = 100000};
+    AUTO(sim) sim = sim_new(&options);
+    unsigned wrong = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t shown_ns;
+        uint64_t start_ns = sim_now_ns(sim);
+        run(sim, sim_machine_new(sim, 1), sleep_a_minute, &shown_ns);
+        uint64_t elapsed_ns = sim_now_ns(sim) - start_ns;
+        assert_true(shown_ns >= 60 * IO_NS_PER_S);
+        assert_true(shown_ns < 60 * IO_NS_PER_S + IO_NS_PER_MS);
+        assert_true(elapsed_ns > 54 * IO_NS_PER_S);
+        assert_true(elapsed_ns < 67 * IO_NS_PER_S);
+        wrong += elapsed_ns < 59 * IO_NS_PER_S || elapsed_ns > 61 * IO_NS_PER_S;
+    }
+    assert_true(wrong > 3);
+    assert_true(sim_fault_count(sim, "clock_rate") > 3);
+}
+
+static void a_drive_can_be_cloned(void **state)
+{
+    (void)state;
+    const struct sim_options options = {.seed = 1};
+    AUTO(sim) sim = sim_new(&options);
+    struct sim_machine *first = sim_machine_new(sim, 1);
+    struct sim_machine *second = sim_machine_new(sim, 1);
+    run(sim, first, prepare, NULL);
+    assert_int_equal(sim_copy_directory(first, "/bad", second, "/bad"), OK);
+    assert_int_equal(sim_copy_directory(first, "/bad", second, "/bad"), ERR_EXISTS);
+    assert_int_equal(sim_copy_directory(first, "/bad", first, "/bad/bad"), ERR_INVALID);
+    assert_int_equal(sim_copy_directory(first, "/none", first, "/x"), ERR_NOT_FOUND);
+    sim_power_cut(second);
+    AUTO_VALUE(bytes) tree = {.max = 1000};
+    AUTO_VALUE(bytes) copy = {.max = 1000};
+    sim_describe_disk(first, &tree);
+    sim_describe_disk(second, &copy);
+    assert_true(slice_equal(bytes_slice(&tree), bytes_slice(&copy)));
+    sim_stop(first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -869,6 +975,8 @@ int main(void)
         cmocka_unit_test(a_sync_that_does_nothing_is_found),
         cmocka_unit_test(the_same_seed_gives_the_same_run),
         cmocka_unit_test(a_cut_unwinds_every_kind_of_wait),
+        cmocka_unit_test(a_fiber_that_does_not_end_stops_the_process),
+        cmocka_unit_test(a_fiber_may_cut_another_machine),
         cmocka_unit_test(directed_faults_strike_their_paths_only),
         cmocka_unit_test(drawn_faults_fire_and_repeat_with_their_seed),
         cmocka_unit_test(a_bit_can_be_flipped_from_outside),
@@ -880,6 +988,8 @@ int main(void)
         cmocka_unit_test(messages_and_jobs_keep_their_order),
         cmocka_unit_test(randomness_differs_by_reactor_and_repeats_with_the_seed),
         cmocka_unit_test(who_polls_the_clock_sees_it_move),
+        cmocka_unit_test(clocks_run_at_different_rates),
+        cmocka_unit_test(a_drive_can_be_cloned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -317,6 +317,42 @@ static void bytes_behind_a_shortened_end_read_as_zeros(void **state)
     }
 }
 
+static void a_durable_truncate_is_not_undone_by_an_older_write(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct fixture f;
+        setup(&f, seed);
+        write_text(&f, 1000, "abc", false);
+        assert_int_equal(sim_file_truncate(f.file, 5), OK);
+        write_text(&f, 0, "fives", true);
+        if (seed % 2 == 0)
+            sim_file_sync(f.file, UINT64_MAX);
+        crash(&f);
+        assert_true(holds(&f, "fives"));
+        teardown(&f);
+    }
+}
+
+static void what_follows_a_lost_truncate_is_lost_too(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct fixture f;
+        setup(&f, seed);
+        write_text(&f, 0, "oldold", true);
+        assert_int_equal(sim_file_truncate(f.file, 0), OK);
+        write_text(&f, 0, "new", false);
+        crash(&f);
+        static const uint8_t zeros[3] = {0};
+        uint8_t data[8];
+        size_t bytes = sim_file_read(f.file, 0, data, sizeof data);
+        bool only_length = bytes == 3 && memcmp(data, zeros, 3) == 0;
+        assert_true(holds(&f, "oldold") || holds(&f, "") || holds(&f, "new") || only_length);
+        teardown(&f);
+    }
+}
+
 static void space_is_counted_by_pages(void **state)
 {
     (void)state;
@@ -374,6 +410,8 @@ int main(void)
         cmocka_unit_test(a_failed_sync_loses_writes_without_telling_later_syncs),
         cmocka_unit_test(a_sync_covers_what_was_complete_when_it_began),
         cmocka_unit_test(bytes_behind_a_shortened_end_read_as_zeros),
+        cmocka_unit_test(a_durable_truncate_is_not_undone_by_an_older_write),
+        cmocka_unit_test(what_follows_a_lost_truncate_is_lost_too),
         cmocka_unit_test(space_is_counted_by_pages),
         cmocka_unit_test(a_flipped_bit_stays),
         cmocka_unit_test(pending_changes_are_bounded),

@@ -1,3 +1,4 @@
+/* runtime/sync.h: signals, semaphores, mutexes, groups. */
 #include "runtime/sync.h"
 #include <setjmp.h>
 #include <stdarg.h>

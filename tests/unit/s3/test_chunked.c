@@ -1,3 +1,4 @@
+/* s3/chunked.h against the published examples, in many splits, and fault by fault. */
 #include "base/bytes.h"
 #include "base/text.h"
 #include "s3/chunked.h"
@@ -12,7 +13,8 @@
 
 #define CRC_NAME "x-amz-checksum-crc32c"
 
-/* The examples of "Transferring Payload in Multiple Chunks" and "Including Trailing Headers": 65 KiB of 'a'. */
+/* The examples of "Transferring Payload in Multiple Chunks" and "Including Trailing Headers": 65
+ * KiB of 'a'. */
 static struct s3_chunk_signing example_chain(const char *seed)
 {
     struct s3_chunk_signing signing = {.date = "20130524T000000Z",
@@ -39,7 +41,8 @@ static void append_example(struct bytes *out, const char *first, const char *sec
     bytes_append_format(out, "\r\n0;chunk-signature=%s\r\n", last);
 }
 
-/* Feed the body in pieces of `piece_bytes`; the decoded payload is appended to `out` (may be NULL). */
+/* Feed the body in pieces of `piece_bytes`; the decoded payload is appended to `out` (may be
+ * NULL). */
 static enum s3_error decode(struct s3_chunked *chunked, struct slice body, size_t piece_bytes,
                             struct bytes *out)
 {
@@ -121,7 +124,7 @@ static void the_trailer_example_of_aws_decodes_in_any_split(void **state)
 
 static const struct {
     const char *name;
-    const char *names; /* announced trailers */
+    const char *names;     /* announced trailers */
     int64_t decoded_bytes; /* -1: not given */
     const char *body;
     enum s3_error error;
@@ -292,8 +295,8 @@ static void limits_hold_before_memory_is_used(void **state)
     AUTO_VALUE(bytes) body = {.max = 1 << 20};
     struct s3_chunked *refused = NULL;
     append_as(&body, 300);
-    AUTO(s3_chunked) line = chunked_of(
-        &(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
+    AUTO(s3_chunked) line =
+        chunked_of(&(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
     assert_int_equal(decode(line, bytes_slice(&body), 11, NULL), S3_INVALID_CHUNK_SIZE);
     bytes_clear(&body);
     bytes_append_text(&body, "0\r\nx-a:");
@@ -303,20 +306,20 @@ static void limits_hold_before_memory_is_used(void **state)
     assert_int_equal(decode(trailer, bytes_slice(&body), 11, NULL), S3_MALFORMED_TRAILER);
     bytes_clear(&body);
     bytes_append_format(&body, "1000001;chunk-signature=%064d\r\n", 0);
-    AUTO(s3_chunked) chunk = chunked_of(
-        &(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
+    AUTO(s3_chunked) chunk =
+        chunked_of(&(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
     assert_int_equal(decode(chunk, bytes_slice(&body), 11, NULL), S3_INVALID_CHUNK_SIZE);
-    assert_int_equal(s3_chunked_new(&(struct s3_chunked_options){.mode = S3_CHUNKED_UNSIGNED_TRAILER,
-                                                                 .has_decoded_bytes = true,
-                                                                 .decoded_bytes =
-                                                                     S3_BODY_BYTES_MAX + 1},
-                                    NULL, &refused),
-                     S3_ENTITY_TOO_LARGE);
     assert_int_equal(
         s3_chunked_new(&(struct s3_chunked_options){.mode = S3_CHUNKED_UNSIGNED_TRAILER,
-                                                    .trailer_names =
-                                                        SLICE_LITERAL("a,b,c,d,e,f,g,h,i")},
+                                                    .has_decoded_bytes = true,
+                                                    .decoded_bytes = S3_BODY_BYTES_MAX + 1},
                        NULL, &refused),
+        S3_ENTITY_TOO_LARGE);
+    assert_int_equal(
+        s3_chunked_new(
+            &(struct s3_chunked_options){.mode = S3_CHUNKED_UNSIGNED_TRAILER,
+                                         .trailer_names = SLICE_LITERAL("a,b,c,d,e,f,g,h,i")},
+            NULL, &refused),
         S3_INVALID_ARGUMENT);
 }
 

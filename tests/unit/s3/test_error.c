@@ -1,3 +1,4 @@
+/* Tests of s3/error.h. */
 #include "s3/error.h"
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Tests of s3/head.h. */
 #include "head_text.h"
 #include "s3/uri.h"
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* Tests of s3/name.h. */
 #include "s3/name.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -49,7 +50,7 @@ static void bucket_names_follow_the_general_purpose_rules(void **state)
 static void a_key_is_any_utf8_without_nul(void **state)
 {
     (void)state;
-    static const char *const good[] = {"a",    "..",     "../..", "//a//", "/",
+    static const char *const good[] = {"a",    "..",       "../..", "//a//", "/",
                                        "a\nb", "\x01\x7f", " ",     "%2F",   "\xc3\xbc"};
     char longest[S3_KEY_BYTES_MAX + 1];
     memset(longest, 'k', sizeof longest);

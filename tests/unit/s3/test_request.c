@@ -1,3 +1,4 @@
+/* Tests of s3/request.h and s3/operation.h. */
 #include "head_text.h"
 #include "s3/name.h"
 #include "s3/request.h"
@@ -13,8 +14,7 @@ static const char *const domains[] = {"s3.example.com", "localhost"};
 static const struct s3_config config = {.domains = domains, .domain_count = 2};
 
 /* Parse the head; NULL when refused, with the reason in `out_error`. */
-static struct s3_request *parse(struct head_text *text, const char *head,
-                                enum s3_error *out_error)
+static struct s3_request *parse(struct head_text *text, const char *head, enum s3_error *out_error)
 {
     struct s3_request *request = NULL;
     head_text_init(text, head);
@@ -89,6 +89,7 @@ static void a_key_of_1024_bytes_is_the_longest(void **state)
         snprintf(head, sizeof head, "GET /abc/%s HTTP/1.1\nhost: h\n", key);
         AUTO(s3_request) request = parse(&text, head, &error);
         assert_int_equal(error, bytes <= S3_KEY_BYTES_MAX ? S3_OK : S3_KEY_TOO_LONG);
+        assert_int_equal(request != NULL, error == S3_OK);
     }
 }
 
@@ -216,8 +217,7 @@ static void metadata_is_bounded_and_printable(void **state)
         struct slice got = {0};
         memset(value, 'v', sizes[i].value_bytes);
         snprintf(head, sizeof head,
-                 "PUT /abc/k HTTP/1.0\nX-Amz-Meta-Ab: 1\nfoo: bar\nx-amz-meta-: %s\n",
-                 value + 1);
+                 "PUT /abc/k HTTP/1.0\nX-Amz-Meta-Ab: 1\nfoo: bar\nx-amz-meta-: %s\n", value + 1);
         AUTO(s3_request) request = parse(&text, head, &error);
         assert_int_equal(error, S3_OK);
         assert_int_equal(s3_request_accept_anonymous(request, NULL), S3_OK);
@@ -277,6 +277,23 @@ static void a_copy_source_names_bucket_key_and_version(void **state)
     }
 }
 
+static void aws_chunked_is_not_an_encoding_of_the_object(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"aws-chunked", ""},
+        {"aws-chunked,gzip", "gzip"},
+        {"gzip, aws-chunked", "gzip"},
+        {"AWS-Chunked, gzip ,br", "gzip ,br"},
+        {"gzip", "gzip"},
+        {"aws-chunkedx", "aws-chunkedx"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_true(slice_equal_text(s3_content_encoding(slice_of_text(cases[i][0])), cases[i][1]));
+    assert_null(s3_content_encoding((struct slice){0}).data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +303,7 @@ int main(void)
         cmocka_unit_test(handlers_read_headers_by_lower_case_name),
         cmocka_unit_test(repeated_headers_with_meaning_are_refused),
         cmocka_unit_test(metadata_is_bounded_and_printable),
+        cmocka_unit_test(aws_chunked_is_not_an_encoding_of_the_object),
         cmocka_unit_test(a_copy_source_names_bucket_key_and_version),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

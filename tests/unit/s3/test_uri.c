@@ -1,3 +1,4 @@
+/* Tests of s3/uri.h. */
 #include "base/bytes.h"
 #include "s3/uri.h"
 #include <setjmp.h>
@@ -16,10 +17,18 @@ static void a_percent_escape_is_decoded_once(void **state)
         bool plus_is_space;
         const char *decoded; /* NULL: refused */
     } cases[] = {
-        {"/a%20b", false, "/a b"},   {"%252F", false, "%2F"},  {"%2f%2F", false, "//"},
-        {"a+b", false, "a+b"},       {"a+b%2B", true, "a b+"}, {"..//./", false, "..//./"},
-        {"%", false, NULL},          {"%2", false, NULL},      {"a%2", false, NULL},
-        {"%zz", false, NULL},        {"%+1", false, NULL},     {"", false, ""},
+        {"/a%20b", false, "/a b"},
+        {"%252F", false, "%2F"},
+        {"%2f%2F", false, "//"},
+        {"a+b", false, "a+b"},
+        {"a+b%2B", true, "a b+"},
+        {"..//./", false, "..//./"},
+        {"%", false, NULL},
+        {"%2", false, NULL},
+        {"a%2", false, NULL},
+        {"%zz", false, NULL},
+        {"%+1", false, NULL},
+        {"", false, ""},
         {"%C3%BC%c3%bc", false, "\xc3\xbc\xc3\xbc"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -58,9 +67,8 @@ static void a_query_splits_into_decoded_pairs(void **state)
     AUTO_VALUE(bytes) arena = {.max = 64};
     struct s3_pair pairs[4];
     uint32_t count = 0;
-    assert_int_equal(s3_uri_split_query(SLICE_LITERAL("acl&&a%26=b%3D=c&x="), &arena, pairs, 4,
-                                        &count),
-                     S3_OK);
+    assert_int_equal(
+        s3_uri_split_query(SLICE_LITERAL("acl&&a%26=b%3D=c&x="), &arena, pairs, 4, &count), S3_OK);
     assert_int_equal(count, 3);
     assert_true(slice_equal_text(pairs[0].name, "acl"));
     assert_false(pairs[0].has_equals);

@@ -1,14 +1,18 @@
 /* Decoder of the aws-chunked body encoding in its three modes.
  *
- * Source: S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload in
- * Multiple Chunks (Chunked Upload)" and "... Including Trailing Headers".
+ * Source: S3 API Reference, "Signature Calculations for the Authorization Header: Transferring
+ * Payload in Multiple Chunks (Chunked Upload)" and "... Including Trailing Headers".
  *
- *     signed            size;chunk-signature=64hex CRLF payload CRLF ... 0;chunk-signature=64hex CRLF CRLF
- *     signed, trailer   ... 0;chunk-signature=64hex CRLF (name:value CRLF)... x-amz-trailer-signature:64hex CRLF CRLF
- *     unsigned, trailer size CRLF payload CRLF ... 0 CRLF (name:value CRLF)... CRLF
+ *     body     = chunk* last end
+ *     chunk    = size [signature] CRLF payload CRLF
+ *     last     = "0" [signature] CRLF
+ *     signature = ";chunk-signature=" 64 hex digits, in the two signed modes
+ *     end      = CRLF, or with a trailer: (name ":" value CRLF)* [trailer signature] CRLF
+ *     trailer signature = "x-amz-trailer-signature:" 64 hex digits CRLF
  *
- * Payload passes through as it arrives, before its chunk's signature is known: nothing may be committed
- * before s3_chunked_finish says OK. The result depends on the bytes only, never on how they were split. */
+ * Payload passes through as it arrives, before its chunk's signature is known: nothing may be
+ * committed before s3_chunked_finish says OK. The result depends on the bytes only, never on how
+ * they were split. */
 #pragma once
 #include "base/own.h"
 #include "base/slice.h"
@@ -32,7 +36,8 @@ enum s3_chunked_mode {
     S3_CHUNKED_UNSIGNED_TRAILER,
 };
 
-/* The chain of chunk signatures: each signs the one before it; the first chains on the request's own. */
+/* The chain of chunk signatures: each signs the one before it; the first chains on the request's
+ * own. */
 struct s3_chunk_signing {
     uint8_t key[32];
     uint8_t previous[32];
@@ -68,7 +73,8 @@ DEFINE_AUTO(s3_chunked, s3_chunked_free)
  * S3_INVALID_REQUEST            bytes after the end */
 enum s3_error s3_chunked_next(struct s3_chunked *chunked, struct slice *input,
                               struct slice *out_payload);
-/* The body has ended. S3_INCOMPLETE_BODY: in the middle of something, or shorter than decoded_bytes. */
+/* The body has ended. S3_INCOMPLETE_BODY: in the middle of something, or shorter than
+ * decoded_bytes. */
 enum s3_error s3_chunked_finish(struct s3_chunked *chunked);
 
 uint64_t s3_chunked_payload_bytes(const struct s3_chunked *chunked);

@@ -1,9 +1,10 @@
 /* The errors of the S3 API, and the words that raise them.
  *
- * The idiom of base/err.h on its own enum: a function that can refuse a request returns `enum s3_error`,
- * S3_FAIL raises, TRY passes on; mixing with `enum err` does not compile. Codes, statuses and texts:
- * S3 API Reference, "Error Responses", "List of error codes". What an answer needs beyond its code (a
- * message of its own, elements such as ArgumentName or StringToSign) travels in `struct s3_failure`. */
+ * The idiom of base/err.h on its own enum: a function that can refuse a request returns `enum
+ * s3_error`, S3_FAIL raises, TRY passes on; mixing with `enum err` does not compile. Codes,
+ * statuses and texts: S3 API Reference, "Error Responses", "List of error codes". What an answer
+ * needs beyond its code (a message of its own, elements such as ArgumentName or StringToSign)
+ * travels in `struct s3_failure`. */
 #pragma once
 #include "base/bytes.h"
 #include "base/err.h"
@@ -74,6 +75,8 @@
     X(S3_INVALID_POLICY_DOCUMENT, "InvalidPolicyDocument", 400,                                    \
       "The content of the form does not meet the conditions specified in the policy document.")    \
     X(S3_INVALID_RANGE, "InvalidRange", 416, "The requested range is not satisfiable")             \
+    X(S3_INVALID_REDIRECT_LOCATION, "InvalidRedirectLocation", 400,                                \
+      "The website redirect location must have a prefix of http:// or https:// or /.")             \
     X(S3_INVALID_REQUEST, "InvalidRequest", 400, "Invalid Request")                                \
     X(S3_INVALID_SECURITY, "InvalidSecurity", 403,                                                 \
       "The provided security credentials are not valid.")                                          \
@@ -96,7 +99,8 @@
       "published schema.")                                                                         \
     X(S3_MALFORMED_XML, "MalformedXML", 400,                                                       \
       "The XML you provided was not well-formed or did not validate against our published schema") \
-    X(S3_MAX_MESSAGE_LENGTH_EXCEEDED, "MaxMessageLengthExceeded", 400, "Your request was too big.") \
+    X(S3_MAX_MESSAGE_LENGTH_EXCEEDED, "MaxMessageLengthExceeded", 400,                             \
+      "Your request was too big.")                                                                 \
     X(S3_MAX_POST_PRE_DATA_LENGTH_EXCEEDED, "MaxPostPreDataLengthExceededError", 400,              \
       "Your POST request fields preceding the upload file were too large.")                        \
     X(S3_METADATA_TOO_LARGE, "MetadataTooLarge", 400,                                              \
@@ -156,8 +160,7 @@
     X(S3_SERVER_SIDE_ENCRYPTION_CONFIGURATION_NOT_FOUND,                                           \
       "ServerSideEncryptionConfigurationNotFoundError", 404,                                       \
       "The server side encryption configuration was not found")                                    \
-    X(S3_SERVICE_UNAVAILABLE, "ServiceUnavailable", 503,                                           \
-      "Service is unable to handle request.")                                                      \
+    X(S3_SERVICE_UNAVAILABLE, "ServiceUnavailable", 503, "Service is unable to handle request.")   \
     X(S3_SIGNATURE_DOES_NOT_MATCH, "SignatureDoesNotMatch", 403,                                   \
       "The request signature we calculated does not match the signature you provided. Check "      \
       "your key and signing method.")                                                              \
@@ -171,7 +174,8 @@
     X(S3_X_AMZ_CONTENT_SHA256_MISMATCH, "XAmzContentSHA256Mismatch", 400,                          \
       "The provided 'x-amz-content-sha256' header does not match what was computed.")
 
-enum [[nodiscard]] s3_error {
+enum [[nodiscard]] s3_error
+{
     S3_OK = 0,
 #define X(name, code, status, message) name,
     S3_ERROR_LIST(X)
@@ -189,8 +193,8 @@ enum {
     S3_FAILURE_DETAIL_BYTES_MAX = 48 << 10, /* holds the canonical request of the largest head */
 };
 
-/* What the answer to a refused request says beyond its code. Zero-initialised is empty; one per request,
- * owned by whoever answers; the last S3_FAIL_SAY wins. */
+/* What the answer to a refused request says beyond its code. Zero-initialised is empty; one per
+ * request, owned by whoever answers; the last S3_FAIL_SAY wins. */
 struct s3_failure {
     struct bytes message; /* empty: the default message of the code */
     struct s3_failure_detail {
@@ -201,15 +205,17 @@ struct s3_failure {
 };
 
 void s3_failure_deinit(struct s3_failure *failure);
-/* Add an element to the error body. A detail beyond the limit is dropped; text is cut at its maximum. */
+/* Add an element to the error body. A detail beyond the limit is dropped; text is cut at its
+ * maximum. */
 void s3_failure_add(struct s3_failure *failure, const char *element, struct slice text);
 /* The message to send: the failure's own, else the code's default. `failure` may be NULL. */
 struct slice s3_failure_message(const struct s3_failure *failure, enum s3_error error);
 
-/* Raise: log the cause at debug level and return `code`. The client sees the code's default message. */
+/* Raise: log the cause at debug level and return `code`. The client sees the code's default
+ * message. */
 #define S3_FAIL(code, ...) s3_error_raise((code), __FILE__, __LINE__, __VA_ARGS__)
-/* Raise with a message for the client, which is also the cause in the log: no paths, no addresses, no
- * secrets. Forgets what an earlier S3_FAIL_SAY said. `failure` may be NULL. */
+/* Raise with a message for the client, which is also the cause in the log: no paths, no addresses,
+ * no secrets. Forgets what an earlier S3_FAIL_SAY said. `failure` may be NULL. */
 #define S3_FAIL_SAY(failure, code, ...)                                                            \
     s3_failure_raise((failure), (code), __FILE__, __LINE__, __VA_ARGS__)
 

@@ -1,9 +1,10 @@
 /* The head of an HTTP request as it came off the wire, and the checks that keep it unambiguous.
  *
  * libmicrohttpd 0.9.75 takes the first of two Content-Lengths, ignores Content-Length beside
- * Transfer-Encoding and lets names through that are not tokens; behind a proxy each of these is request
- * smuggling (RFC 9112 §11.2). s3_head_check refuses them before any other work; the answer is 400 and the
- * connection closes, whatever the code. Nothing is copied: a head borrows the bytes of the connection. */
+ * Transfer-Encoding and lets names through that are not tokens; behind a proxy each of these is
+ * request smuggling (RFC 9112 §11.2). s3_head_check refuses them before any other work; the answer
+ * is 400 and the connection closes, whatever the code. Nothing is copied: a head borrows the bytes
+ * of the connection. */
 #pragma once
 #include "base/slice.h"
 #include "s3/error.h"
@@ -11,7 +12,7 @@
 #include <stdint.h>
 
 enum {
-    S3_HEAD_BYTES_MAX = 32 << 10,   /* request line and headers */
+    S3_HEAD_BYTES_MAX = 32 << 10,    /* request line and headers */
     S3_HEADER_LINE_BYTES_MAX = 8192, /* name, colon, space, value */
     S3_HEADERS_MAX = 100,
     S3_METHOD_BYTES_MAX = 16,
@@ -24,8 +25,8 @@ struct s3_header {
 
 struct s3_head {
     struct slice method;
-    struct slice target;  /* raw, undecoded: path and query */
-    struct slice version; /* "HTTP/1.1" or "HTTP/1.0" */
+    struct slice target;             /* raw, undecoded: path and query */
+    struct slice version;            /* "HTTP/1.1" or "HTTP/1.0" */
     const struct s3_header *headers; /* in wire order, repetitions included */
     uint32_t header_count;
     bool tls;

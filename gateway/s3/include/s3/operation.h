@@ -1,6 +1,6 @@
-/* The whole S3 API by name, and what selects each operation: so that one that Shale lacks is answered 501
- * under its own name, and a subresource never falls through to the plain operation (a PUT ?newthing must
- * not overwrite the object).
+/* The whole S3 API by name, and what selects each operation: so that one that Shale lacks is
+ * answered 501 under its own name, and a subresource never falls through to the plain operation (a
+ * PUT ?newthing must not overwrite the object).
  *
  * Source: S3 API Reference, "Actions", Amazon S3 part, without directory-bucket sessions. */
 #pragma once
@@ -15,8 +15,8 @@ enum s3_scope {
 /* X(name, text, method, scope, subresource, requires)
  *
  * subresource  query parameter that selects it, "" for none
- * requires     "" or a further query parameter or x-amz-* header that must be present; rows that require
- *              something stand before the plain row */
+ * requires     "" or a further query parameter or x-amz-* header that must be present; rows that
+ *              require something stand before the plain row */
 #define S3_OPERATION_LIST(X)                                                                       \
     X(S3_OP_LIST_BUCKETS, "ListBuckets", S3_GET, S3_SCOPE_SERVICE, "", "")                         \
     X(S3_OP_PREFLIGHT_SERVICE, "OptionsService", S3_OPTIONS, S3_SCOPE_SERVICE, "", "")             \
@@ -93,9 +93,8 @@ enum s3_scope {
       S3_SCOPE_BUCKET, "metadataTable", "")                                                        \
     X(S3_OP_DELETE_BUCKET_METADATA_TABLE, "DeleteBucketMetadataTableConfiguration", S3_DELETE,     \
       S3_SCOPE_BUCKET, "metadataTable", "")                                                        \
-    X(S3_OP_UPDATE_BUCKET_METADATA_INVENTORY,                                                      \
-      "UpdateBucketMetadataInventoryTableConfiguration", S3_PUT, S3_SCOPE_BUCKET,                  \
-      "metadataInventoryTable", "")                                                                \
+    X(S3_OP_UPDATE_BUCKET_METADATA_INVENTORY, "UpdateBucketMetadataInventoryTableConfiguration",   \
+      S3_PUT, S3_SCOPE_BUCKET, "metadataInventoryTable", "")                                       \
     X(S3_OP_UPDATE_BUCKET_METADATA_JOURNAL, "UpdateBucketMetadataJournalTableConfiguration",       \
       S3_PUT, S3_SCOPE_BUCKET, "metadataJournalTable", "")                                         \
     X(S3_OP_GET_BUCKET_METRICS, "GetBucketMetricsConfiguration", S3_GET, S3_SCOPE_BUCKET,          \

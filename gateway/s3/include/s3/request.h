@@ -1,11 +1,12 @@
-/* One S3 request: what is addressed, what is to be done, and the only view of its headers and query that
- * handlers may read.
+/* One S3 request: what is addressed, what is to be done, and the only view of its headers and query
+ * that handlers may read.
  *
- * Life: s3_request_new parses (addressing, operation, credential) -> the caller looks up the secret ->
- * s3_auth_verify (s3/sigv4.h) or s3_request_accept_anonymous -> s3_request_header, s3_request_query. The
- * two accessors assert that the request was verified; what they return took part in the signature or is
- * a header that S3 lets be unsigned (Range, If-*, Content-*, Cache-Control: browsers and presigned URLs).
- * `host` and all `x-amz-*` present are signed, or verification refused the request (SECURITY.md S1).
+ * Life: s3_request_new parses (addressing, operation, credential) -> the caller looks up the secret
+ * -> s3_auth_verify (s3/sigv4.h) or s3_request_accept_anonymous -> s3_request_header,
+ * s3_request_query. The two accessors assert that the request was verified; what they return took
+ * part in the signature or is a header that S3 lets be unsigned (Range, If-*, Content-*,
+ * Cache-Control: browsers and presigned URLs). `host` and all `x-amz-*` present are signed, or
+ * verification refused the request (SECURITY.md S1).
  *
  * Duplicates: a repeated signed header counts as one with its values joined by commas; a repeated
  * unsigned one that has meaning, and a repeated query parameter, are refused.
@@ -58,17 +59,17 @@ struct s3_credential {
 
 /* How the body is bound to the signature: x-amz-content-sha256. */
 enum s3_payload_mode {
-    S3_PAYLOAD_UNSIGNED = 1,             /* UNSIGNED-PAYLOAD, and all anonymous and V2 requests */
-    S3_PAYLOAD_SIGNED,                   /* SHA-256 of the whole body, in hex */
-    S3_PAYLOAD_CHUNKS_SIGNED,            /* STREAMING-AWS4-HMAC-SHA256-PAYLOAD */
-    S3_PAYLOAD_CHUNKS_SIGNED_TRAILER,    /* STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER */
-    S3_PAYLOAD_CHUNKS_UNSIGNED_TRAILER,  /* STREAMING-UNSIGNED-PAYLOAD-TRAILER */
+    S3_PAYLOAD_UNSIGNED = 1,            /* UNSIGNED-PAYLOAD, and all anonymous and V2 requests */
+    S3_PAYLOAD_SIGNED,                  /* SHA-256 of the whole body, in hex */
+    S3_PAYLOAD_CHUNKS_SIGNED,           /* STREAMING-AWS4-HMAC-SHA256-PAYLOAD */
+    S3_PAYLOAD_CHUNKS_SIGNED_TRAILER,   /* STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER */
+    S3_PAYLOAD_CHUNKS_UNSIGNED_TRAILER, /* STREAMING-UNSIGNED-PAYLOAD-TRAILER */
 };
 
 struct s3_payload {
     enum s3_payload_mode mode;
-    uint8_t sha256[32];        /* S3_PAYLOAD_SIGNED only */
-    bool has_decoded_bytes;    /* chunked modes only: x-amz-decoded-content-length was given */
+    uint8_t sha256[32];     /* S3_PAYLOAD_SIGNED only */
+    bool has_decoded_bytes; /* chunked modes only: x-amz-decoded-content-length was given */
     uint64_t decoded_bytes;
     struct slice trailer_names; /* x-amz-trailer, trailer modes only; empty otherwise */
 };
@@ -101,8 +102,9 @@ bool s3_request_is_verified(const struct s3_request *request);
 
 /* The rest asserts that the request is verified. */
 
-/* Value of a header; `name` in lower case. Presigned: an x-amz-* parameter of the query stands for the
- * header of that name, as SDKs that hoist headers expect. data is NULL when absent, not NULL when empty. */
+/* Value of a header; `name` in lower case. Presigned: an x-amz-* parameter of the query stands for
+ * the header of that name, as SDKs that hoist headers expect. data is NULL when absent, not NULL
+ * when empty. */
 struct slice s3_request_header(const struct s3_request *request, const char *name);
 /* Decoded value of a query parameter (exact letter case); data is NULL when absent. */
 struct slice s3_request_query(const struct s3_request *request, const char *name);
@@ -117,8 +119,12 @@ enum s3_error s3_request_metadata_check(const struct s3_request *request,
                                         struct s3_failure *failure);
 const struct s3_payload *s3_request_payload(const struct s3_request *request);
 
-/* x-amz-copy-source: [/]bucket/key[?versionId=id], percent-encoded ("CopyObject"). Decoded into `arena`
- * (max >= value.bytes, empty before). version_id.data is NULL when absent.
+/* Content-Encoding to store: without the aws-chunked in front or behind, which is an encoding of
+ * the transfer. Empty when nothing is left; data stays NULL when `value` has none. */
+struct slice s3_content_encoding(struct slice value);
+
+/* x-amz-copy-source: [/]bucket/key[?versionId=id], percent-encoded ("CopyObject"). Decoded into
+ * `arena` (max >= value.bytes, empty before). version_id.data is NULL when absent.
  * S3_INVALID_ARGUMENT, S3_INVALID_BUCKET_NAME, S3_KEY_TOO_LONG. */
 struct s3_copy_source {
     struct slice bucket;

@@ -1,12 +1,13 @@
 /* Verification of signatures.
  *
- * Sources: S3 API Reference, "Authenticating Requests (AWS Signature Version 4)": "Using an Authorization
- * Header", "Using Query Parameters", "Signature Calculations for the Authorization Header"; User Guide,
- * "Signing and authenticating REST requests (AWS signature version 2)", query form only.
+ * Sources: S3 API Reference, "Authenticating Requests (AWS Signature Version 4)": "Using an
+ * Authorization Header", "Using Query Parameters", "Signature Calculations for the Authorization
+ * Header"; User Guide, "Signing and authenticating REST requests (AWS signature version 2)", query
+ * form only.
  *
- * The canonical request is made from the same parse that handlers read: path and query are decoded once
- * and encoded again. Signatures compare in constant time; an unknown access key costs the same HMACs on a
- * dummy secret and fails after them. Pure: the time comes in as a parameter. */
+ * The canonical request is made from the same parse that handlers read: path and query are decoded
+ * once and encoded again. Signatures compare in constant time; an unknown access key costs the same
+ * HMACs on a dummy secret and fails after them. Pure: the time comes in as a parameter. */
 #pragma once
 #include "base/slice.h"
 #include "s3/chunked.h"
@@ -29,8 +30,8 @@ enum {
 void s3_signing_key_derive(struct slice secret, struct slice date, struct slice region,
                            uint8_t out_key[S3_SIGNING_KEY_BYTES]);
 
-/* Derived keys, direct mapped, one cache per reactor. A slot holds the secret it was made from, so a
- * changed secret simply misses. Memory is wiped on replacement and by deinit. Zero is empty. */
+/* Derived keys, direct mapped, one cache per reactor. A slot holds the secret it was made from, so
+ * a changed secret simply misses. Memory is wiped on replacement and by deinit. Zero is empty. */
 struct s3_signing_cache {
     struct s3_signing_slot {
         uint16_t secret_bytes; /* 0: empty */
@@ -43,17 +44,18 @@ struct s3_signing_cache {
 };
 void s3_signing_cache_deinit(struct s3_signing_cache *cache);
 
-/* Verify the signature of a request that is not anonymous; on OK the accessors of s3/request.h open.
+/* Verify the signature of a request that is not anonymous; on OK the accessors of s3/request.h
+ * open.
  *
- * secret   of the credential's access key, 1..S3_SECRET_BYTES_MAX bytes; data NULL when there is no such
- *          key or it is disabled
+ * secret   of the credential's access key, 1..S3_SECRET_BYTES_MAX bytes; data NULL when there is no
+ *          such key or it is disabled
  * cache    may be NULL
  * now_ms   the server's clock
  *
  * S3_REQUEST_TIME_TOO_SKEWED           header: more than 15 minutes away
- * S3_ACCESS_DENIED                     presigned: expired or not yet valid; an x-amz-* header or host is
- *                                      not signed; unsigned payload refused by the configuration
- * S3_INVALID_ACCESS_KEY_ID             no secret
+ * S3_ACCESS_DENIED                     presigned: expired or not yet valid; an x-amz-* header or
+ *                                      host is not signed; unsigned payload refused by the
+ * configuration S3_INVALID_ACCESS_KEY_ID             no secret
  * S3_SIGNATURE_DOES_NOT_MATCH          with StringToSign and CanonicalRequest in `failure`
  * S3_INVALID_ARGUMENT                  repeated unsigned header that has meaning
  * Malformed credentials were refused by s3_request_new already: S3_AUTHORIZATION_HEADER_MALFORMED,

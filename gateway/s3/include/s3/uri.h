@@ -1,8 +1,8 @@
 /* Percent encoding of paths and queries, done once in each direction.
  *
- * Sources: RFC 3986 §2; "Create a signed AWS API request", UriEncode; "Signature Calculations for the
- * Authorization Header". The path keeps every byte (S3 does not normalise dots or slashes); in a query
- * '+' stands for a space. */
+ * Sources: RFC 3986 §2; "Create a signed AWS API request", UriEncode; "Signature Calculations for
+ * the Authorization Header". The path keeps every byte (S3 does not normalise dots or slashes); in
+ * a query '+' stands for a space. */
 #pragma once
 #include "base/bytes.h"
 #include "base/slice.h"
@@ -28,10 +28,11 @@ enum s3_error s3_uri_decode(struct bytes *out, struct slice text, bool plus_is_s
 /* Append `data` with everything but A-Z a-z 0-9 - . _ ~ as `%XX`; '/' stays when `keep_slash`. */
 void s3_uri_encode(struct bytes *out, struct slice data, bool keep_slash);
 
-/* Split a raw query (without its '?') at '&' and decode each pair into `arena`; empty pairs are skipped.
+/* Split a raw query (without its '?') at '&' and decode each pair into `arena`; empty pairs are
+ * skipped.
  *
- * arena      must have room for query.bytes without growing beyond `max`; pairs point into it, so nothing
- *            may be appended to it afterwards
+ * arena      must have room for query.bytes without growing beyond `max`; pairs point into it, so
+ *            nothing may be appended to it afterwards
  * S3_INVALID_URI       bad escape
  * S3_INVALID_ARGUMENT  more than `pairs_max` pairs */
 enum s3_error s3_uri_split_query(struct slice query, struct bytes *arena, struct s3_pair *pairs,

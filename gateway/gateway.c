@@ -1,0 +1,198 @@
+/* See gateway/gateway.h: the way of every request. */
+#include "gateway/gateway.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "context.h"
+#include "dispatch.h"
+#include "s3/sigv4.h"
+
+#include <openssl/crypto.h>
+
+enum {
+    IDENTITY_CACHE_SLOTS = 64,
+    REQUESTS_MAX_DEFAULT = 1000,
+    METRIC_LABEL_BYTES_MAX = 96,
+};
+#define IDENTITY_CACHE_NS (5 * IO_NS_PER_S)
+#define BODY_BUDGET_BYTES_DEFAULT ((size_t)256 << 20)
+
+/* A look-up of an access key, found or not, good for IDENTITY_CACHE_NS. */
+struct cached_identity {
+    struct identity identity;
+    uint64_t valid_until_ns; /* 0: empty */
+};
+
+/* What only one reactor touches; `active` is read by others for metrics. */
+struct gateway_reactor {
+    struct s3_signing_cache signing;
+    struct cached_identity identities[IDENTITY_CACHE_SLOTS];
+    _Atomic uint32_t active;
+};
+
+/* Metrics of one operation, made at its first use: registering is idempotent. */
+static void record(struct io *io, const struct context *context, enum s3_error error)
+{
+    struct metrics *metrics = context->gateway->options.metrics;
+    enum s3_operation operation =
+        context->request == NULL ? S3_OP_NONE : s3_request_operation(context->request);
+    const char *name = s3_operation_name(operation);
+    char labels[METRIC_LABEL_BYTES_MAX];
+    struct bytes text = {.max = sizeof labels};
+    bytes_append_format(&text, "operation=\"%s\"", name);
+    memcpy(labels, text.data, text.bytes);
+    labels[text.bytes] = '\0';
+    histogram_record_ns(metrics_histogram(metrics, "shale_s3_request_seconds", labels,
+                                          "Time from the head to the end of the answer."),
+                        io_now_ns(io) - context->exchange->started_ns);
+    bytes_append_format(&text, ",code=\"%s\"", error == S3_OK ? "OK" : s3_error_code(error));
+    memcpy(labels, text.data, text.bytes < sizeof labels ? text.bytes : sizeof labels - 1);
+    labels[text.bytes < sizeof labels ? text.bytes : sizeof labels - 1] = '\0';
+    bytes_deinit(&text);
+    counter_add(metrics_counter(metrics, "shale_s3_requests_total", labels, "Requests answered."),
+                1);
+    counter_add(metrics_counter(metrics, "shale_s3_received_bytes_total", NULL,
+                                "Body bytes received."),
+                context->exchange->body_bytes_read);
+    counter_add(metrics_counter(metrics, "shale_s3_sent_bytes_total", NULL, "Body bytes sent."),
+                context->exchange->body_bytes_sent);
+}
+
+struct gateway *gateway_new(struct io *io, const struct gateway_options *options)
+{
+    struct gateway *gateway = mem_new(struct gateway);
+    gateway->options = *options;
+    if (gateway->options.requests_max == 0)
+        gateway->options.requests_max = REQUESTS_MAX_DEFAULT;
+    if (gateway->options.body_budget_bytes == 0)
+        gateway->options.body_budget_bytes = BODY_BUDGET_BYTES_DEFAULT;
+    gateway->pool = buf_pool_new(gateway->options.body_budget_bytes);
+    gateway->methods = digest_methods_new();
+    gateway->reactor_count = io_reactor_count(io);
+    gateway->reactors = mem_alloc_array(gateway->reactor_count, sizeof *gateway->reactors);
+    return gateway;
+}
+
+void gateway_free(struct gateway *gateway)
+{
+    if (gateway == NULL)
+        return;
+    for (unsigned i = 0; i < gateway->reactor_count; i++) {
+        assert(gateway->reactors[i].active == 0);
+        s3_signing_cache_deinit(&gateway->reactors[i].signing);
+        OPENSSL_cleanse(gateway->reactors[i].identities, sizeof gateway->reactors[i].identities);
+    }
+    mem_free(gateway->reactors);
+    digest_methods_free(gateway->methods);
+    buf_pool_free(gateway->pool);
+    mem_free(gateway);
+}
+
+uint32_t gateway_active(const struct gateway *gateway)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < gateway->reactor_count; i++)
+        count += gateway->reactors[i].active;
+    return count;
+}
+
+size_t gateway_body_bytes(const struct gateway *gateway)
+{
+    return buf_pool_used_bytes(gateway->pool);
+}
+
+/* The identity of an access key; one without a secret when there is none. */
+static enum s3_error find_identity(struct io *io, struct gateway *gateway, struct slice access_key,
+                                   struct identity *out_identity)
+{
+    struct gateway_reactor *reactor = &gateway->reactors[io_reactor_index(io)];
+    struct cached_identity *slot =
+        &reactor->identities[hash64_of(access_key) % IDENTITY_CACHE_SLOTS];
+    if (slot->valid_until_ns > io_now_ns(io) &&
+        slice_equal_text(access_key, slot->identity.access_key)) {
+        *out_identity = slot->identity;
+        return S3_OK;
+    }
+    enum err err = meta_identity_find(io, gateway->options.meta, access_key, out_identity);
+    if (err == ERR_NOT_FOUND) {
+        /* Not cached: an attacker could fill the cache with names. */
+        memset(out_identity, 0, sizeof *out_identity);
+        return S3_OK;
+    }
+    TRY(s3_error_from(err, "identity lookup"));
+    slot->identity = *out_identity;
+    slot->valid_until_ns = io_now_ns(io) + IDENTITY_CACHE_NS;
+    return S3_OK;
+}
+
+/* Who asks. Nobody without a signature gets further: there are no bucket policies yet. */
+static enum s3_error authenticate(struct io *io, struct context *context)
+{
+    const struct s3_credential *credential = s3_request_credential(context->request);
+    if (credential->kind == S3_AUTH_ANONYMOUS) {
+        TRY(s3_request_accept_anonymous(context->request, &context->failure));
+        return S3_FAIL(S3_ACCESS_DENIED, "anonymous request");
+    }
+    if (credential->session_token.bytes > 0)
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_TOKEN,
+                           "Session tokens are not issued by this server.");
+    TRY(find_identity(io, context->gateway, credential->access_key, &context->identity));
+    bool known = context->identity.secret_key[0] != '\0';
+    struct slice secret =
+        known ? slice_of_text(context->identity.secret_key) : slice_of(NULL, 0);
+    struct gateway_reactor *reactor = &context->gateway->reactors[io_reactor_index(io)];
+    return s3_auth_verify(context->request, secret, &reactor->signing, io_wall_ms(io),
+                          &context->failure);
+}
+
+static enum s3_error handle(struct io *io, struct context *context)
+{
+    const struct gateway_options *options = &context->gateway->options;
+    if (options->ready != NULL && !options->ready(options->ready_context))
+        return S3_FAIL(S3_SERVICE_UNAVAILABLE, "not ready");
+    TRY(s3_request_new(&context->exchange->head, &options->s3, &context->failure,
+                       &context->request));
+    TRY(authenticate(io, context));
+    operation_fn *operation = dispatch_find(s3_request_operation(context->request));
+    if (operation == NULL)
+        return S3_FAIL_SAY(&context->failure, S3_NOT_IMPLEMENTED, "%s is not implemented.",
+                           s3_operation_name(s3_request_operation(context->request)));
+    return operation(io, context);
+}
+
+static void context_deinit(struct context *context)
+{
+    s3_request_free(context->request);
+    s3_failure_deinit(&context->failure);
+    bytes_deinit(&context->scratch);
+    OPENSSL_cleanse(&context->identity, sizeof context->identity);
+}
+
+static void drop_intents(struct io *io, struct context *context)
+{
+    for (uint32_t i = 0; i < context->abandoned_intent_count; i++)
+        (void)meta_intent_drop(io, context->gateway->options.meta,
+                               context->abandoned_intents[i]); /* else it expires */
+}
+
+void gateway_serve(struct io *io, struct gateway *gateway, struct exchange *exchange)
+{
+    struct gateway_reactor *reactor = &gateway->reactors[io_reactor_index(io)];
+    struct context context = {
+        .gateway = gateway,
+        .exchange = exchange,
+        .scratch = {.max = CONTEXT_SCRATCH_BYTES_MAX},
+    };
+    io_set_request(io, exchange->request_id);
+    enum s3_error error = S3_OK;
+    if (reactor->active++ >= gateway->options.requests_max)
+        error = S3_FAIL(S3_SLOW_DOWN, "too many requests");
+    else
+        error = handle(io, &context);
+    if (error != S3_OK)
+        error_answer(io, &context, error);
+    drop_intents(io, &context);
+    record(io, &context, error);
+    context_deinit(&context);
+    reactor->active--;
+}

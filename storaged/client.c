@@ -1,0 +1,32 @@
+#include "storaged/client.h"
+
+#include "base/mem.h"
+#include "storage.h"
+#include <assert.h>
+
+struct storage_client *storage_client_new(struct storage *storage)
+{
+    struct storage_client *client = mem_new(struct storage_client);
+    client->storage = storage;
+    return client;
+}
+
+void storage_client_free(struct storage_client *client)
+{
+    mem_free(client);
+}
+
+/* Epochs only grow, so the list of a reactor is in order and its first guard is the oldest. */
+void read_guard_begin(struct io *io, struct storage_client *client, struct read_guard *guard)
+{
+    struct reactor_store *reactor = storage_reactor(io, client->storage);
+    *guard = (struct read_guard){.epoch = atomic_load(&client->storage->guard_epoch),
+                                 .reactor = io_reactor_index(io)};
+    list_push_back(&reactor->guards, &guard->node);
+}
+
+void read_guard_end(struct io *io, struct storage_client *client, struct read_guard *guard)
+{
+    assert(guard->reactor == io_reactor_index(io));
+    list_remove(&storage_reactor(io, client->storage)->guards, &guard->node);
+}

@@ -6,8 +6,8 @@
 struct body_reader;
 
 struct body_expectation {
-    bool md5;                          /* always compute MD5 (ETag) */
-    enum checksum_algorithm checksum;  /* compute this one too even if the client sent none */
+    bool md5;                         /* always compute MD5 (ETag) */
+    enum checksum_algorithm checksum; /* compute this one too even if the client sent none */
 };
 
 /* Reads the headers (Content-Length, Content-MD5, x-amz-checksum-*, x-amz-sdk-checksum-algorithm, x-amz-trailer,
@@ -53,9 +53,3 @@ void object_writer_committed(struct object_writer *writer);
 /* Pump the request's body into a writer: the loop of PutObject and UploadPart. */
 enum s3_error body_to_object(struct io *io, struct context *context, struct body_reader *reader,
                              struct object_writer *writer);
-
-/* Stream bytes [offset, offset + bytes) of an object as the answer's body (after exchange_begin), read ahead by one. */
-enum s3_error object_send(struct io *io, struct context *context, const struct object *object,
-                          uint64_t offset, uint64_t bytes);
-/* Read a piece of an object: like block_read over its extents (UploadPartCopy, copies across groups). */
-struct object_reader;

@@ -22,6 +22,7 @@ enum s3_error s3_error_from(enum err err, const char *what)
     case ERR_NOT_LEADER:
     case ERR_MOVED:
     case ERR_STALE_EPOCH:
+    case ERR_STALE:
     case ERR_CANCELED:
         return S3_FAIL(S3_SLOW_DOWN, "%s: %s", what, err_text(err));
     case ERR_NO_SPACE:
@@ -48,7 +49,6 @@ enum s3_error s3_error_from(enum err err, const char *what)
     case ERR_WOULD_BLOCK:
     case ERR_LOCKED:
     case ERR_MISMATCH:
-    case ERR_STALE:
         break;
     }
     log_error("gateway: %s: %s", what, err_text(err));
@@ -164,10 +164,8 @@ enum s3_error context_respond_empty(struct io *io, struct context *context, unsi
     return S3_OK;
 }
 
-/* "null" is the version id of every object of a bucket without versioning. */
-static enum s3_error check_version(struct context *context)
+enum s3_error context_check_version(struct context *context, struct slice version)
 {
-    struct slice version = s3_request_query(context->request, "versionId");
     if (version.data == NULL || slice_equal_text(version, "null"))
         return S3_OK;
     bool plausible = version.bytes > 0 && version.bytes <= 1024;
@@ -182,7 +180,7 @@ enum s3_error context_find_object(struct io *io, struct context *context, bool i
                                   struct object **out_object)
 {
     struct slice key = s3_request_key(context->request);
-    TRY(check_version(context));
+    TRY(context_check_version(context, s3_request_query(context->request, "versionId")));
     enum err err = meta_object_find(io, context->gateway->options.meta, context->bucket.id, key,
                                     inline_too, out_object);
     if (err == ERR_NOT_FOUND)
@@ -288,4 +286,20 @@ enum s3_error context_write_conditions(struct context *context,
         break;
     }
     return S3_OK;
+}
+
+enum s3_error context_written(struct context *context, const struct write_conditions *conditions,
+                              enum err err, const char *what)
+{
+    if (err == ERR_NOT_FOUND && conditions->kind != CONDITION_NONE)
+        return S3_FAIL(S3_NO_SUCH_KEY, "%s: condition on a missing key", what);
+    if (err == ERR_NOT_FOUND) {
+        s3_failure_add(&context->failure, "BucketName", slice_of_text(context->bucket.name));
+        return S3_FAIL(S3_NO_SUCH_BUCKET, "%s: the bucket is gone", what);
+    }
+    if (err == ERR_PRECONDITION)
+        s3_failure_add(&context->failure, "Condition",
+                       slice_of_text(conditions->kind == CONDITION_ABSENT ? "If-None-Match"
+                                                                          : "If-Match"));
+    return s3_error_from(err, what);
 }

@@ -74,6 +74,10 @@ enum s3_error context_respond_empty(struct io *io, struct context *context, unsi
 enum s3_error context_find_object(struct io *io, struct context *context, bool inline_too,
                                   struct object **out_object);
 
+/* A version id that a request names; data NULL when it names none. "null" is the version id of every
+ * object of a bucket without versioning. S3_NO_SUCH_VERSION, S3_INVALID_ARGUMENT. */
+enum s3_error context_check_version(struct context *context, struct slice version);
+
 /* ETag without quotes. */
 struct etag etag_of_object(const struct object_etag *etag);
 /* The other way; false when `text` (without quotes) is no ETag of Shale's. */
@@ -89,3 +93,7 @@ struct object_checksum checksum_to_object(const struct checksum *checksum);
 /* If-Match / If-None-Match of a write as conditions of the metadata. S3_NOT_IMPLEMENTED, S3_INVALID_ARGUMENT. */
 enum s3_error context_write_conditions(struct context *context,
                                        struct write_conditions *out_conditions);
+/* What the client hears of meta_object_put and its kin: S3_NO_SUCH_KEY for a condition on a missing
+ * key, S3_NO_SUCH_BUCKET, S3_PRECONDITION_FAILED, else as s3_error_from. */
+enum s3_error context_written(struct context *context, const struct write_conditions *conditions,
+                              enum err err, const char *what);

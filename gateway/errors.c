@@ -14,11 +14,14 @@ static void write_document(struct bytes *document, const struct context *context
     struct xml_writer xml = xml_document(document, "Error", false);
     xml_element_text(&xml, "Code", s3_error_code(error));
     xml_element(&xml, "Message", s3_failure_message(&context->failure, error));
-    for (uint32_t i = 0; i < context->failure.detail_count; i++)
-        xml_element(&xml, context->failure.details[i].element,
-                    bytes_slice(&context->failure.details[i].text));
+    bool has_key = false; /* a copy source that is missing has named its own */
+    for (uint32_t i = 0; i < context->failure.detail_count; i++) {
+        const struct s3_failure_detail *detail = &context->failure.details[i];
+        xml_element(&xml, detail->element, bytes_slice(&detail->text));
+        has_key = has_key || strcmp(detail->element, "Key") == 0;
+    }
     if (context->request != NULL) {
-        if (error == S3_NO_SUCH_KEY)
+        if (error == S3_NO_SUCH_KEY && !has_key)
             xml_element(&xml, "Key", s3_request_key(context->request));
         xml_element(&xml, "Resource", s3_request_path(context->request));
     }

@@ -52,8 +52,7 @@ enum err version_judge(const struct version *version, const struct write_conditi
 /* Make `row` the current version instead of `old`, whose bytes and blocks are given up. Fills stamp, time and origin; the
  * caller took the references of the new one's blocks before. */
 enum err version_replace(struct change *change, uint64_t bucket_id, struct slice key,
-                         const struct version *old, struct version_row *row,
-                         struct result *result);
+                         const struct version *old, struct version_row *row, struct result *result);
 
 /* --- state_upload.c --- */
 enum err apply_upload_create(struct change *change, const struct command_upload *command,

@@ -66,11 +66,10 @@ static void row_set(struct change *change, struct slice key, struct slice value,
     }
     if (change->count == change->capacity) {
         change->capacity = change->capacity == 0 ? 16 : change->capacity * 2;
-        change->rows =
-            (struct change_row **)mem_resize(change->rows, change->capacity * sizeof(*change->rows));
+        change->rows = (struct change_row **)mem_resize(change->rows,
+                                                        change->capacity * sizeof(*change->rows));
     }
-    memmove(change->rows + at + 1, change->rows + at,
-            (change->count - at) * sizeof(*change->rows));
+    memmove(change->rows + at + 1, change->rows + at, (change->count - at) * sizeof(*change->rows));
     change->rows[at] = row;
     change->count++;
 }
@@ -133,8 +132,7 @@ void change_write(const struct change *change, struct kv_batch *batch, struct ha
 
 /* --- scans --- */
 
-void change_scan_init(struct change_scan *scan, struct change *change,
-                      const struct row_key *prefix)
+void change_scan_init(struct change_scan *scan, struct change *change, const struct row_key *prefix)
 {
     struct row_key end = *prefix;
     row_key_next_prefix(&end);
@@ -194,8 +192,7 @@ bool change_scan_next(struct change_scan *scan)
 {
     while (scan->change->broken == OK) {
         bool stored = kv_iterator_valid(scan->iterator);
-        if (!stored &&
-            change_check(scan->change, kv_iterator_error(scan->iterator)) != OK)
+        if (!stored && change_check(scan->change, kv_iterator_error(scan->iterator)) != OK)
             return false;
         const struct change_row *own = scan_own(scan);
         if (own == NULL && !stored)
@@ -236,8 +233,8 @@ enum err change_get_before(struct change *change, const struct row_key *prefix,
     assert(above.bytes < sizeof above.data);
     above.data[above.bytes++] = 0;
     AUTO(kv_iterator)
-    iterator = kv_iterator_new(change->lane, change->kv, NULL, row_key_slice(prefix),
-                               row_key_slice(&end));
+    iterator =
+        kv_iterator_new(change->lane, change->kv, NULL, row_key_slice(prefix), row_key_slice(&end));
     kv_iterator_seek_before(iterator, row_key_slice(&above));
     if (!kv_iterator_valid(iterator)) {
         TRY(change_check(change, kv_iterator_error(iterator)));

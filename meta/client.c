@@ -262,8 +262,9 @@ enum err meta_identity_put(struct io *io, struct meta_client *client,
 
 /* --- drives and volumes --- */
 
-enum err meta_drive_register(struct io *io, struct meta_client *client, const struct drive_id *drive,
-                             uint64_t node_id, uint64_t capacity_bytes)
+enum err meta_drive_register(struct io *io, struct meta_client *client,
+                             const struct drive_id *drive, uint64_t node_id,
+                             uint64_t capacity_bytes)
 {
     struct command command = {
         .type = COMMAND_DRIVE_REGISTER,

@@ -10,8 +10,8 @@ enum {
 
 /* --- leases --- */
 
-enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume, uint64_t holder,
-                         uint64_t boot, struct lease *out_lease)
+enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume,
+                         uint64_t holder, uint64_t boot, struct lease *out_lease)
 {
     struct command command = {
         .type = COMMAND_LEASE_OPEN,

@@ -64,8 +64,8 @@ void log_encoder_finish(struct log_encoder *encoder, const struct log_place *pla
 
 enum log_block_kind {
     LOG_BLOCK_VALID,
-    LOG_BLOCK_EMPTY,  /* all zero: not written */
-    LOG_BLOCK_TORN,   /* some sectors written, of a batch `sequence` or one that could be in flight with it */
+    LOG_BLOCK_EMPTY, /* all zero: not written */
+    LOG_BLOCK_TORN, /* some sectors written, of a batch `sequence` or one that could be in flight with it */
     LOG_BLOCK_ROTTEN, /* anything else: no write of ours and no crash leaves this */
 };
 /* `out_stamp` is set for LOG_BLOCK_VALID only. */
@@ -85,15 +85,15 @@ enum err log_header_check(const uint8_t *block, const uint8_t log_id[LOG_ID_BYTE
 
 /* Numbers are stored: append only. */
 enum log_record_type {
-    LOG_RECORD_BATCH = 1,      /* opens a batch: what the one before it left */
-    LOG_RECORD_SEGMENT = 2,    /* opens a segment: where the one before it ended */
-    LOG_RECORD_GROUP = 3,      /* a group's position; repeated at the start of each segment */
+    LOG_RECORD_BATCH = 1,   /* opens a batch: what the one before it left */
+    LOG_RECORD_SEGMENT = 2, /* opens a segment: where the one before it ended */
+    LOG_RECORD_GROUP = 3,   /* a group's position; repeated at the start of each segment */
     LOG_RECORD_GROUP_REMOVE = 4,
     LOG_RECORD_HARD_STATE = 5,
     LOG_RECORD_MEMBERSHIP = 6, /* in force at `index`, from an earlier segment */
     LOG_RECORD_ENTRY = 7,
-    LOG_RECORD_TRUNCATE = 8,   /* entries from `index` on are void; `term` is that of index - 1 */
-    LOG_RECORD_INSTALLED = 9,  /* reserved: a snapshot was installed at (index, term) */
+    LOG_RECORD_TRUNCATE = 8,  /* entries from `index` on are void; `term` is that of index - 1 */
+    LOG_RECORD_INSTALLED = 9, /* reserved: a snapshot was installed at (index, term) */
 };
 
 struct log_record {

@@ -156,9 +156,10 @@ static enum err take_hard_state(struct log_group *group, const struct log_record
         .term = record->term, .vote = decode_u64(&decoder), .commit = decode_u64(&decoder)};
     TRY(decode_finish(&decoder, "log hard state"));
     struct raft_hard_state *now = &group->hard_state;
-    if (next.term < now->term || (next.term == now->term && now->vote != 0 && next.vote != now->vote))
-        return FAIL(ERR_CORRUPT, "log group=%" PRIu64 " term=%" PRIu64 " after %" PRIu64,
-                    group->id, next.term, now->term);
+    if (next.term < now->term ||
+        (next.term == now->term && now->vote != 0 && next.vote != now->vote))
+        return FAIL(ERR_CORRUPT, "log group=%" PRIu64 " term=%" PRIu64 " after %" PRIu64, group->id,
+                    next.term, now->term);
     if (next.commit < now->commit)
         next.commit = now->commit;
     *now = next;
@@ -398,9 +399,8 @@ void log_state_opening(const struct log_state *state, bool new_segment, struct b
     if (!new_segment)
         return;
     const struct log_segment *last = last_segment(state);
-    struct log_segment_record before = {.segment = last == NULL ? 0 : last->number,
-                                        .end = state->end,
-                                        .sequence = state->sequence};
+    struct log_segment_record before = {
+        .segment = last == NULL ? 0 : last->number, .end = state->end, .sequence = state->sequence};
     log_segment_record_encode(out, &before);
     for (uint32_t i = 0; i < state->group_count; i++)
         encode_group(out, state->groups[i]);

@@ -23,11 +23,12 @@ struct log_group {
     uint64_t compacted_index;
     uint64_t compacted_term;
     uint64_t last_index;
-    uint64_t chain;         /* hash over all records of the group */
-    uint64_t touched;       /* sequence of the last batch that had a record of it */
-    uint64_t cut_index;     /* entries up to here are not needed any more */
+    uint64_t chain;     /* hash over all records of the group */
+    uint64_t touched;   /* sequence of the last batch that had a record of it */
+    uint64_t cut_index; /* entries up to here are not needed any more */
     struct raft_term_run *runs;
-    struct raft_membership_at *memberships; /* the one in force at the compacted index, and all later */
+    struct raft_membership_at
+        *memberships; /* the one in force at the compacted index, and all later */
     struct log_span *spans;
     uint32_t run_count, run_capacity;
     uint32_t membership_count, membership_capacity;
@@ -48,7 +49,7 @@ struct log_segment {
 };
 
 struct log_state {
-    struct log_group **groups; /* by ascending id */
+    struct log_group **groups;    /* by ascending id */
     struct log_segment *segments; /* the last one is being written */
     uint32_t group_count;
     uint32_t segment_count, segment_capacity;

@@ -28,7 +28,7 @@ static inline struct kv_iterator *read_prefix(struct lane *lane, struct state *s
 #define READ_GROW(array, count, capacity)                                                          \
     do {                                                                                           \
         if ((count) == (capacity)) {                                                               \
-            (capacity) = (capacity) == 0 ? 16 : (capacity) * 2;                                    \
+            (capacity) = (capacity) == 0 ? 16 : (capacity)*2;                                      \
             (array) = mem_resize((array), (capacity) * sizeof *(array));                           \
         }                                                                                          \
     } while (0)

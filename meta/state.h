@@ -16,10 +16,10 @@ struct state;
 
 enum {
     SESSIONS_MAX = 1024,
-    SESSION_RESULTS_MAX = 4096,         /* sequences [done_below, done_below + this) are accepted */
-    TICK_STEP_MS_MAX = 10 * 1000,       /* what one Tick adds to Tick time at most */
-    SESSION_IDLE_MS = 120 * 1000,       /* of Tick time */
-    INTENT_IDLE_MS = 15 * 60 * 1000,    /* of Tick time */
+    SESSION_RESULTS_MAX = 4096,      /* sequences [done_below, done_below + this) are accepted */
+    TICK_STEP_MS_MAX = 10 * 1000,    /* what one Tick adds to Tick time at most */
+    SESSION_IDLE_MS = 120 * 1000,    /* of Tick time */
+    INTENT_IDLE_MS = 15 * 60 * 1000, /* of Tick time */
     INTENTS_MAX = 65536,
     MEMBERSHIP_BYTES_MAX = 16 << 10,
 };

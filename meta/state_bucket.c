@@ -110,8 +110,7 @@ static enum err open_read(struct change *change, uint64_t bucket_id,
     return CHANGE_READ(change, &key, bucket_open_row, &value, out_row);
 }
 
-static void open_write(struct change *change, uint64_t bucket_id,
-                       const struct bucket_open_row *row)
+static void open_write(struct change *change, uint64_t bucket_id, const struct bucket_open_row *row)
 {
     struct row_key key = row_key_1(TABLE_BUCKET, bucket_id);
     CHANGE_WRITE(change, &key, bucket_open_row, row);

@@ -37,8 +37,7 @@ static struct row_key drive_key(const struct drive_id *drive)
 enum err apply_drive_register(struct change *change, const struct command_drive *command)
 {
     struct row_key key = drive_key(&command->drive);
-    struct drive_row row = {.node_id = command->node_id,
-                            .capacity_bytes = command->capacity_bytes};
+    struct drive_row row = {.node_id = command->node_id, .capacity_bytes = command->capacity_bytes};
     CHANGE_WRITE(change, &key, drive_row, &row);
     return OK;
 }
@@ -127,10 +126,8 @@ enum err apply_lease_closing(struct change *change, const struct command_lease *
     row.state = LEASE_CLOSING;
     CHANGE_WRITE(change, &key, lease_row, &row);
     result->kind = RESULT_LEASE;
-    result->lease = (struct lease){.volume = command->volume,
-                                   .from = command->from,
-                                   .to = row.to,
-                                   .epoch = row.epoch};
+    result->lease = (struct lease){
+        .volume = command->volume, .from = command->from, .to = row.to, .epoch = row.epoch};
     return OK;
 }
 

@@ -3,12 +3,13 @@
 #include "apply.h"
 
 enum {
-    STEP_ROWS_MAX = 1024,   /* rows looked at */
-    STEP_BLOCKS_MAX = 512,  /* blocks freed; one part more may come on top */
+    STEP_ROWS_MAX = 1024,  /* rows looked at */
+    STEP_BLOCKS_MAX = 512, /* blocks freed; one part more may come on top */
     STEP_UPLOADS_MAX = 64,
 };
 
-static_assert(MANIFEST_SEGMENT_PARTS * STEP_ROWS_MAX >= META_PARTS_MAX); /* a manifest is one step */
+static_assert(MANIFEST_SEGMENT_PARTS * STEP_ROWS_MAX >=
+              META_PARTS_MAX); /* a manifest is one step */
 
 enum err job_add(struct change *change, const struct job_row *job)
 {

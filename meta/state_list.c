@@ -123,8 +123,8 @@ static enum err list_row(struct kv_iterator *iterator, enum row_table table,
         struct list_entry *entry = list_add(builder, common);
         entry->is_prefix = true;
         /* The iterator's key moves with it: seek by the copy. */
-        struct slice copy = slice_skip(bytes_slice(&builder->keys),
-                                       builder->keys.bytes - entry->key.bytes);
+        struct slice copy =
+            slice_skip(bytes_slice(&builder->keys), builder->keys.bytes - entry->key.bytes);
         seek_behind_prefix(iterator, table, query->bucket_id, copy);
         return OK;
     }
@@ -141,8 +141,7 @@ enum err state_list(struct lane *lane, struct state *state, const struct list_qu
 {
     assert(query->max <= META_LIST_MAX);
     enum row_table table = uploads ? TABLE_UPLOAD : TABLE_CURRENT;
-    struct list_builder builder = {
-        .keys = {.max = (size_t)META_LIST_MAX * META_KEY_BYTES_MAX}};
+    struct list_builder builder = {.keys = {.max = (size_t)META_LIST_MAX * META_KEY_BYTES_MAX}};
     bool truncated = false;
     enum err err = OK;
     if (query->max > 0 && query->prefix.bytes <= META_KEY_BYTES_MAX &&

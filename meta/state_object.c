@@ -11,8 +11,8 @@ enum err version_read(struct change *change, uint64_t bucket_id, struct slice ke
 {
     *out_version = (struct version){.value = {.max = ROW_VALUE_BYTES_MAX}};
     struct row_key row_key = row_key_current(bucket_id, key);
-    enum err err = CHANGE_READ(change, &row_key, version_row, &out_version->value,
-                               &out_version->row);
+    enum err err =
+        CHANGE_READ(change, &row_key, version_row, &out_version->value, &out_version->row);
     if (err == ERR_NOT_FOUND)
         return OK;
     TRY(err);
@@ -83,8 +83,7 @@ static enum err version_release(struct change *change, uint64_t bucket_id,
 }
 
 enum err version_replace(struct change *change, uint64_t bucket_id, struct slice key,
-                         const struct version *old, struct version_row *row,
-                         struct result *result)
+                         const struct version *old, struct version_row *row, struct result *result)
 {
     row->modified_ms = change_time_ms(change, old->exists ? old->row.modified_ms : 0);
     row->origin_session = change->session;

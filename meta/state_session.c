@@ -49,8 +49,7 @@ void sessions_opened(struct sessions *sessions, uint64_t id, uint64_t clock_ms)
 {
     assert(sessions->count < SESSIONS_MAX);
     assert(sessions->count == 0 || sessions->items[sessions->count - 1].id < id);
-    sessions->items =
-        mem_resize(sessions->items, (sessions->count + 1) * sizeof *sessions->items);
+    sessions->items = mem_resize(sessions->items, (sessions->count + 1) * sizeof *sessions->items);
     sessions->items[sessions->count++] =
         (struct session){.id = id, .done_below = 1, .clock_ms = clock_ms};
 }
@@ -95,7 +94,8 @@ static enum err load_results(struct lane *lane, struct kv *kv, struct sessions *
         TRY(result_row_decode(kv_iterator_value(iterator), &row));
         struct session *session = session_find(sessions, numbers[0]);
         if (session == NULL)
-            return FAIL(ERR_CORRUPT, "result of no session id=%llu", (unsigned long long)numbers[0]);
+            return FAIL(ERR_CORRUPT, "result of no session id=%llu",
+                        (unsigned long long)numbers[0]);
         if (pass == 1) {
             window_set(session, numbers[1], true);
             continue;
@@ -126,8 +126,8 @@ enum session_verdict sessions_judge(const struct sessions *sessions,
     if (header->sequence - session->done_below < SESSION_RESULTS_MAX &&
         window_has(session, header->sequence))
         return SESSION_REPEATED;
-    uint64_t done_below = header->done_below > session->done_below ? header->done_below
-                                                                   : session->done_below;
+    uint64_t done_below =
+        header->done_below > session->done_below ? header->done_below : session->done_below;
     if (header->sequence - done_below >= SESSION_RESULTS_MAX)
         return SESSION_BUSY;
     return SESSION_NEW;
@@ -164,8 +164,8 @@ void session_keep(struct change *change, const struct sessions *sessions,
     const struct session *session = session_find(sessions, header->session);
     assert(session != NULL);
     results_delete(change, session, header->done_below);
-    uint64_t done_below = header->done_below > session->done_below ? header->done_below
-                                                                   : session->done_below;
+    uint64_t done_below =
+        header->done_below > session->done_below ? header->done_below : session->done_below;
     struct result_row row = {.done_below = done_below,
                              .clock_ms = change->applied.clock_ms,
                              .result = bytes_slice(result)};
@@ -190,9 +190,8 @@ enum err session_open(struct change *change, const struct sessions *sessions,
 {
     if (sessions->count == SESSIONS_MAX)
         return FAIL(ERR_BUSY, "sessions open=%u", sessions->count);
-    struct session_row row = {.holder = command->holder,
-                              .boot = command->boot,
-                              .clock_ms = change->applied.clock_ms};
+    struct session_row row = {
+        .holder = command->holder, .boot = command->boot, .clock_ms = change->applied.clock_ms};
     struct row_key key = row_key_1(TABLE_SESSION, change->index);
     CHANGE_WRITE(change, &key, session_row, &row);
     return OK;

@@ -44,8 +44,7 @@ static enum err part_write(struct change *change, const struct command_put *comm
     AUTO_VALUE(bytes) blocks = {.max = META_OBJECT_BLOCKS_MAX * BLOCK_REF_BYTES};
     blocks_encode(&blocks, command);
     row.blocks = bytes_slice(&blocks);
-    TRY(blocks_claim(change, command,
-                     (struct referrer){.kind = REFERRER_PART, .id = row.part.id}));
+    TRY(blocks_claim(change, command, (struct referrer){.kind = REFERRER_PART, .id = row.part.id}));
     if (old != NULL)
         TRY(blocks_unlink(change, old->blocks,
                           (struct referrer){.kind = REFERRER_PART, .id = old->part.id}));
@@ -193,16 +192,16 @@ static enum err complete_version(struct change *change, const struct command_com
     struct row_key key = row_key_upload(command->bucket_id, command->key, command->upload_id);
     change_delete(change, &key);
     if (completion.leftover)
-        TRY(job_add(change, &(struct job_row){
-                                .kind = JOB_LEFTOVER,
-                                .id = command->upload_id,
-                                .kept = slice_of(completion.kept, sizeof completion.kept)}));
+        TRY(job_add(change,
+                    &(struct job_row){.kind = JOB_LEFTOVER,
+                                      .id = command->upload_id,
+                                      .kept = slice_of(completion.kept, sizeof completion.kept)}));
     return version_replace(change, command->bucket_id, command->key, old, &row, result);
 }
 
 /* The upload is gone: was it this one that made what is there? */
-static enum err complete_repeated(const struct command_complete *command,
-                                  const struct version *old, struct result *result)
+static enum err complete_repeated(const struct command_complete *command, const struct version *old,
+                                  struct result *result)
 {
     if (!old->exists || old->row.upload_id != command->upload_id)
         return FAIL(ERR_NOT_FOUND, "upload=%" PRIu64, command->upload_id);
@@ -219,8 +218,8 @@ enum err apply_upload_complete(struct change *change, const struct command_compl
     TRY(version_read(change, command->bucket_id, command->key, &old));
     AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
     struct upload_row upload;
-    enum err err = upload_read(change, command->bucket_id, command->key, command->upload_id, &value,
-                               &upload);
+    enum err err =
+        upload_read(change, command->bucket_id, command->key, command->upload_id, &value, &upload);
     if (err == ERR_NOT_FOUND)
         return complete_repeated(command, &old, result);
     TRY(err);

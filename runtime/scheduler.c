@@ -307,6 +307,8 @@ void io_set_request(struct io *io, uint64_t request_id)
 
 enum err io_sleep_until(struct io *io, uint64_t wake_ns)
 {
+    if (wake_ns <= io->now_ns)
+        return io_yield(io); /* a loop that runs late still lets others run */
     enum err result = OK;
     while (result == OK) /* wakes meant for an earlier wait do not end it */
         result = scheduler_park(io, wake_ns, true);

@@ -55,12 +55,17 @@ static void append_query_v4(const struct s3_request *request, struct bytes *out)
 /* Runs of spaces count as one. */
 static void append_collapsed(struct bytes *out, struct slice value)
 {
-    bool in_space = false;
-    for (size_t i = 0; i < value.bytes; i++) {
-        uint8_t c = value.data[i] == '\t' ? ' ' : value.data[i];
-        if (c != ' ' || !in_space)
-            bytes_append_byte(out, c);
-        in_space = c == ' ';
+    size_t i = 0;
+    while (i < value.bytes) {
+        size_t word = i;
+        while (word < value.bytes && value.data[word] != ' ' && value.data[word] != '\t')
+            word++;
+        bytes_append(out, slice_of(value.data + i, word - i));
+        i = word;
+        while (i < value.bytes && (value.data[i] == ' ' || value.data[i] == '\t'))
+            i++;
+        if (i > word)
+            bytes_append_byte(out, ' ');
     }
 }
 

@@ -1,6 +1,5 @@
 /* Key derivation and the strings to sign of requests, chunks and trailers. */
 #include "chain.h"
-#include "base/mem.h"
 #include "base/text.h"
 #include "hmac.h"
 #include "s3/sigv4.h"

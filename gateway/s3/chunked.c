@@ -172,10 +172,12 @@ static enum s3_error parse_size(struct slice digits, uint64_t *out_size)
     return S3_OK;
 }
 
-static enum s3_error check_size(const struct s3_chunked *chunked, uint64_t size)
+static enum s3_error check_size(const struct s3_chunked *chunked, uint64_t size,
+                                struct s3_failure *failure)
 {
     if (chunked->has_decoded_bytes && size > chunked->decoded_bytes - chunked->payload_bytes)
-        return S3_FAIL(S3_INCOMPLETE_BODY, "payload is longer than announced");
+        return S3_FAIL_SAY(failure, S3_INCOMPLETE_BODY,
+                           "The request body is longer than x-amz-decoded-content-length.");
     if (size > S3_BODY_BYTES_MAX - chunked->payload_bytes)
         return S3_FAIL(S3_ENTITY_TOO_LARGE, "payload above the limit");
     if (has_signatures(chunked) && size > S3_CHUNK_SIGNED_BYTES_MAX)
@@ -184,7 +186,8 @@ static enum s3_error check_size(const struct s3_chunked *chunked, uint64_t size)
 }
 
 /* size[;chunk-signature=64hex], without its CRLF. */
-static enum s3_error parse_line(struct s3_chunked *chunked, struct slice line)
+static enum s3_error parse_line(struct s3_chunked *chunked, struct slice line,
+                                struct s3_failure *failure)
 {
     static const struct slice extension = {(const uint8_t *)";chunk-signature=", 17};
     struct slice digits = slice_first(line, slice_find(line, ';'));
@@ -199,7 +202,7 @@ static enum s3_error parse_line(struct s3_chunked *chunked, struct slice line)
     } else if (rest.bytes > 0) {
         return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk extension in an unsigned body");
     }
-    TRY(check_size(chunked, size));
+    TRY(check_size(chunked, size, failure));
     chunked->chunk_left = size;
     if (size > 0) {
         chunked->state = STATE_PAYLOAD;
@@ -209,7 +212,8 @@ static enum s3_error parse_line(struct s3_chunked *chunked, struct slice line)
     return end_chunk(chunked);
 }
 
-static enum s3_error take_line_byte(struct s3_chunked *chunked, uint8_t byte)
+static enum s3_error take_line_byte(struct s3_chunked *chunked, uint8_t byte,
+                                    struct s3_failure *failure)
 {
     if (byte != '\n') {
         if (chunked->line_bytes == sizeof chunked->line)
@@ -221,7 +225,7 @@ static enum s3_error take_line_byte(struct s3_chunked *chunked, uint8_t byte)
     chunked->line_bytes = 0;
     if (bytes == 0 || chunked->line[bytes - 1] != '\r')
         return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk line does not end with CRLF");
-    return parse_line(chunked, slice_of(chunked->line, bytes - 1));
+    return parse_line(chunked, slice_of(chunked->line, bytes - 1), failure);
 }
 
 static struct trailer *find_trailer(struct s3_chunked *chunked, struct slice name)
@@ -308,11 +312,11 @@ static enum s3_error expect(struct s3_chunked *chunked, uint8_t byte, uint8_t ex
     return S3_OK;
 }
 
-static enum s3_error take_byte(struct s3_chunked *chunked, uint8_t byte)
+static enum s3_error take_byte(struct s3_chunked *chunked, uint8_t byte, struct s3_failure *failure)
 {
     switch (chunked->state) {
     case STATE_LINE:
-        return take_line_byte(chunked, byte);
+        return take_line_byte(chunked, byte, failure);
     case STATE_CHUNK_CR:
         return expect(chunked, byte, '\r', STATE_CHUNK_LF);
     case STATE_CHUNK_LF:
@@ -357,7 +361,7 @@ static struct slice take_payload(struct s3_chunked *chunked, struct slice *input
 }
 
 static enum s3_error advance(struct s3_chunked *chunked, struct slice *input,
-                             struct slice *out_payload)
+                             struct slice *out_payload, struct s3_failure *failure)
 {
     *out_payload = slice_of(NULL, 0);
     for (;;) {
@@ -371,11 +375,17 @@ static enum s3_error advance(struct s3_chunked *chunked, struct slice *input,
             *out_payload = take_payload(chunked, input);
             return S3_OK;
         }
-        TRY(take_byte(chunked, input->data[0]));
+        TRY(take_byte(chunked, input->data[0], failure));
         *input = slice_skip(*input, 1);
     }
 }
 
+static enum s3_error too_short(struct s3_failure *failure)
+{
+    return S3_FAIL_SAY(failure, S3_INCOMPLETE_BODY, "The request body terminated unexpectedly");
+}
+
+/* An error is final. */
 static enum s3_error remember(struct s3_chunked *chunked, enum s3_error error)
 {
     if (error != S3_OK) {
@@ -386,23 +396,21 @@ static enum s3_error remember(struct s3_chunked *chunked, enum s3_error error)
 }
 
 enum s3_error s3_chunked_next(struct s3_chunked *chunked, struct slice *input,
-                              struct slice *out_payload)
+                              struct slice *out_payload, struct s3_failure *failure)
 {
     if (chunked->state == STATE_FAILED)
         return chunked->error;
-    return remember(chunked, advance(chunked, input, out_payload));
+    return remember(chunked, advance(chunked, input, out_payload, failure));
 }
 
-enum s3_error s3_chunked_finish(struct s3_chunked *chunked)
+enum s3_error s3_chunked_finish(struct s3_chunked *chunked, struct s3_failure *failure)
 {
     struct slice none = {0};
     struct slice payload = {0};
-    TRY(s3_chunked_next(chunked, &none, &payload));
+    TRY(s3_chunked_next(chunked, &none, &payload, failure));
     bool at_end = chunked->state == STATE_DONE || chunked->state == STATE_TRAILER_DONE;
     bool complete = !chunked->has_decoded_bytes || chunked->payload_bytes == chunked->decoded_bytes;
-    if (!at_end || !complete)
-        return remember(chunked, S3_FAIL(S3_INCOMPLETE_BODY, "body ends too early"));
-    return S3_OK;
+    return at_end && complete ? S3_OK : remember(chunked, too_short(failure));
 }
 
 uint64_t s3_chunked_payload_bytes(const struct s3_chunked *chunked)

@@ -3,7 +3,6 @@
 #include "parsed.h"
 #include "s3/date.h"
 #include "s3/name.h"
-#include <assert.h>
 
 static const char *const one_mechanism =
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query "

@@ -8,12 +8,12 @@
 struct slice append_lower(struct bytes *arena, struct slice text)
 {
     assert(arena->capacity - arena->bytes >= text.bytes);
-    size_t start = arena->bytes;
+    uint8_t *lower = bytes_extend(arena, text.bytes);
     for (size_t i = 0; i < text.bytes; i++) {
         uint8_t c = text.data[i];
-        bytes_append_byte(arena, c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c);
+        lower[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c - 'A' + 'a') : c;
     }
-    return slice_of(arena->data + start, text.bytes);
+    return slice_of(lower, text.bytes);
 }
 
 /* Room for `bytes` bytes that will not move: slices into the arena stay valid while it fills. */

@@ -1,7 +1,6 @@
 /* Verification: time, coverage, signature, in this order; and the cache of keys. */
 #include "s3/sigv4.h"
 #include "base/hash.h"
-#include "base/mem.h"
 #include "base/text.h"
 #include "canonical.h"
 #include "chain.h"
@@ -10,7 +9,6 @@
 #include "s3/date.h"
 #include <assert.h>
 #include <openssl/crypto.h>
-#include <stdio.h>
 
 /* Stands in for the secret of an unknown key, so that it costs what a known one costs. */
 static const char dummy_secret[] = "no such access key: these bytes sign nothing";

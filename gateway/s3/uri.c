@@ -16,19 +16,26 @@ static int hex_digit(uint8_t c)
 
 enum s3_error s3_uri_decode(struct bytes *out, struct slice text, bool plus_is_space)
 {
-    for (size_t i = 0; i < text.bytes; i++) {
-        uint8_t c = text.data[i];
-        if (c == '+' && plus_is_space)
-            c = ' ';
-        if (c == '%') {
-            int high = i + 2 < text.bytes ? hex_digit(text.data[i + 1]) : -1;
-            int low = i + 2 < text.bytes ? hex_digit(text.data[i + 2]) : -1;
-            if (high < 0 || low < 0)
-                return S3_FAIL(S3_INVALID_URI, "bad percent escape offset=%zu", i);
-            c = (uint8_t)(high << 4 | low);
-            i += 2;
+    size_t i = 0;
+    while (i < text.bytes) {
+        size_t run = i;
+        while (run < text.bytes && text.data[run] != '%' && text.data[run] != '+')
+            run++;
+        bytes_append(out, slice_of(text.data + i, run - i));
+        i = run;
+        if (i == text.bytes)
+            break;
+        if (text.data[i] == '+') {
+            bytes_append_byte(out, plus_is_space ? ' ' : '+');
+            i++;
+            continue;
         }
-        bytes_append_byte(out, c);
+        int high = i + 2 < text.bytes ? hex_digit(text.data[i + 1]) : -1;
+        int low = i + 2 < text.bytes ? hex_digit(text.data[i + 2]) : -1;
+        if (high < 0 || low < 0)
+            return S3_FAIL(S3_INVALID_URI, "bad percent escape offset=%zu", i);
+        bytes_append_byte(out, (uint8_t)(high << 4 | low));
+        i += 3;
     }
     assert(!out->overflow);
     return S3_OK;
@@ -43,15 +50,17 @@ static bool is_unreserved(uint8_t c)
 void s3_uri_encode(struct bytes *out, struct slice data, bool keep_slash)
 {
     static const char digits[] = "0123456789ABCDEF";
+    size_t start = 0; /* of the run that stays as it is */
     for (size_t i = 0; i < data.bytes; i++) {
         uint8_t c = data.data[i];
-        if (is_unreserved(c) || (c == '/' && keep_slash)) {
-            bytes_append_byte(out, c);
+        if (is_unreserved(c) || (c == '/' && keep_slash))
             continue;
-        }
+        bytes_append(out, slice_of(data.data + start, i - start));
+        start = i + 1;
         const uint8_t escape[] = {'%', (uint8_t)digits[c >> 4], (uint8_t)digits[c & 15]};
         bytes_append(out, slice_of(escape, sizeof escape));
     }
+    bytes_append(out, slice_skip(data, start));
 }
 
 /* Where a decoded piece of a pair lies in the arena, which may move while it grows. */

@@ -25,7 +25,8 @@ static enum err runs_check(const struct raft_config *config)
         next = run->first_index;
         term = run->term;
     }
-    if (term > config->hard_state.term)
+    /* A snapshot may have come from a term that this replica did not enter yet; entries may not. */
+    if (view->run_count > 0 && term > config->hard_state.term && term > view->compacted_term)
         return FAIL(ERR_CORRUPT, "log term=%" PRIu64 " above hard state term=%" PRIu64, term,
                     config->hard_state.term);
     return OK;

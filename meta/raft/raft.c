@@ -18,6 +18,13 @@ static enum err positions_check(const struct raft_config *config)
     return OK;
 }
 
+/* An installed snapshot proves that its term began; this replica cannot have voted in it. */
+static void enter_term_of_snapshot(struct raft *raft, uint64_t term)
+{
+    if (term > raft->term)
+        raft_become_follower(raft, term, 0);
+}
+
 enum err raft_new(const struct raft_config *config, struct raft **out_raft)
 {
     assert(config->replica != 0);
@@ -45,6 +52,7 @@ enum err raft_new(const struct raft_config *config, struct raft **out_raft)
                    .committed_sent = config->applied_index},
     };
     raft_log_settle_memberships(&raft->log, raft->commit);
+    enter_term_of_snapshot(raft, raft->log.compacted_term);
     raft_reset_election_timer(raft);
     *out_raft = raft;
     return OK;
@@ -501,6 +509,7 @@ enum err raft_snapshot_installed(struct raft *raft, uint64_t index, uint64_t ter
     raft->snapshot_pending = false;
     if (index <= raft->commit)
         return FAIL(ERR_STALE, "snapshot index=%" PRIu64 " commit=%" PRIu64, index, raft->commit);
+    enter_term_of_snapshot(raft, term);
     struct raft_pending_output *output = &raft->output;
     if (MUTANT(SNAPSHOT_RESETS_VOTE))
         raft->vote = 0;

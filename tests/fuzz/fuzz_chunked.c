@@ -52,12 +52,12 @@ static enum s3_error feed(struct s3_chunked *chunked, struct slice body, uint8_t
         struct slice payload = {0};
         body = slice_skip(body, piece.bytes);
         do {
-            TRY(s3_chunked_next(chunked, &piece, &payload));
+            TRY(s3_chunked_next(chunked, &piece, &payload, NULL));
             bytes_append(out, payload);
         } while (payload.bytes > 0);
         assert(piece.bytes == 0);
     }
-    return s3_chunked_finish(chunked);
+    return s3_chunked_finish(chunked, NULL);
 }
 
 static struct result decode(const struct s3_chunked_options *options, struct slice body,

@@ -9,14 +9,15 @@
 enum {
     META_KEY_BYTES_MAX = 1024,
     META_BUCKET_NAME_BYTES_MAX = 63,
-    META_INLINE_BYTES_MAX = 16 << 10,    /* larger objects live in blocks */
+    META_INLINE_BYTES_MAX = 16 << 10, /* larger objects live in blocks */
     META_ATTRIBUTES_BYTES_MAX = 16 << 10,
     META_BLOCK_BYTES_MAX = 64 << 20,
-    META_OBJECT_BLOCKS_MAX = 256,        /* of one PUT or one part: 5 GiB and blocks that were closed early */
+    META_OBJECT_BLOCKS_MAX =
+        256, /* of one PUT or one part: 5 GiB and blocks that were closed early */
     META_PARTS_MAX = 10000,
-    META_LIST_MAX = 1000,                /* entries of one page */
+    META_LIST_MAX = 1000, /* entries of one page */
     META_CHECKSUM_BYTES_MAX = 32,
-    META_SHARDS_MAX = 24,                /* k + m */
+    META_SHARDS_MAX = 24, /* k + m */
 };
 
 /* Never used again, not even on retry (CLUSTER.md I18). The null id is {0, 0}. */
@@ -84,10 +85,10 @@ struct object {
     enum object_layout layout;
     uint32_t block_count; /* LAYOUT_BLOCKS */
     const struct block_ref *blocks;
-    uint64_t upload_id;         /* of the multipart upload that made it, else 0 */
-    uint64_t manifest;          /* LAYOUT_PARTS: the upload whose parts it has, also of a copy */
-    struct block_id write_id;   /* id of its first block, null when inline */
-    struct slice inline_bytes;  /* filled when asked for and LAYOUT_INLINE */
+    uint64_t upload_id;        /* of the multipart upload that made it, else 0 */
+    uint64_t manifest;         /* LAYOUT_PARTS: the upload whose parts it has, also of a copy */
+    struct block_id write_id;  /* id of its first block, null when inline */
+    struct slice inline_bytes; /* filled when asked for and LAYOUT_INLINE */
 };
 void object_free(struct object *object);
 DEFINE_AUTO(object, object_free)
@@ -95,17 +96,18 @@ DEFINE_AUTO(object, object_free)
 /* Conditions of a write, judged in apply against the current version. */
 enum write_condition {
     CONDITION_NONE = 0,
-    CONDITION_ABSENT = 1,     /* If-None-Match: * */
-    CONDITION_PRESENT = 2,    /* If-Match: * */
-    CONDITION_ETAG = 3,       /* If-Match: etag */
-    CONDITION_STAMP = 4,      /* the version read before is still the current one */
+    CONDITION_ABSENT = 1,  /* If-None-Match: * */
+    CONDITION_PRESENT = 2, /* If-Match: * */
+    CONDITION_ETAG = 3,    /* If-Match: etag */
+    CONDITION_STAMP = 4,   /* the version read before is still the current one */
 };
 struct write_conditions {
     enum write_condition kind;
-    struct object_etag etag;  /* CONDITION_ETAG */
-    uint64_t stamp;           /* CONDITION_STAMP */
-    uint64_t modified_ms;     /* when not 0: If-Match-Last-Modified-Time of DELETE, compared in whole seconds */
-    uint64_t bytes;           /* If-Match-Size of DELETE, when has_bytes */
+    struct object_etag etag; /* CONDITION_ETAG */
+    uint64_t stamp;          /* CONDITION_STAMP */
+    uint64_t
+        modified_ms; /* when not 0: If-Match-Last-Modified-Time of DELETE, compared in whole seconds */
+    uint64_t bytes; /* If-Match-Size of DELETE, when has_bytes */
     bool has_bytes;
 };
 
@@ -114,7 +116,7 @@ struct bucket {
     uint64_t created_ms;
     uint64_t group; /* Raft group that holds its objects */
     char name[META_BUCKET_NAME_BYTES_MAX + 1];
-    char owner[65]; /* access key id of its creator */
+    char owner[65];  /* access key id of its creator */
     char region[65]; /* LocationConstraint as given, may be empty */
 };
 

@@ -131,9 +131,11 @@ DEFINE_AUTO(meta_server, server_free)
                                  struct bytes *out_result)                                         \
     {                                                                                              \
         (void)io;                                                                                  \
-        struct entry_header header = {.wall_ms = ++server->wall_ms,                                \
+        server->wall_ms++;                                                                         \
+        server->sequence++;                                                                        \
+        struct entry_header header = {.wall_ms = server->wall_ms,                                  \
                                       .session = server->session,                                  \
-                                      .sequence = ++server->sequence,                              \
+                                      .sequence = server->sequence,                                \
                                       .done_below = server->sequence};                             \
         AUTO_VALUE(bytes) entry = {.max = ENTRY_BYTES_MAX};                                        \
         entry_header_encode(&entry, &header);                                                      \
@@ -179,8 +181,8 @@ static inline void world_init(struct world *world)
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(meta_drive_register(NULL, world->client, &drives[i], 1, 1 << 30), OK);
     assert_int_equal(meta_volume_create(NULL, world->client, 1, 1, drives, &world->volume), OK);
-    assert_int_equal(
-        meta_lease_open(NULL, world->client, world->volume.id, 1, 1, &world->lease), OK);
+    assert_int_equal(meta_lease_open(NULL, world->client, world->volume.id, 1, 1, &world->lease),
+                     OK);
     world->sequence = world->lease.from;
 }
 

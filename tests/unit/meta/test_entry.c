@@ -13,7 +13,10 @@ static struct part_name parts[2] = {{.number = 1, .id = 9}, {.number = 10000, .i
 static uint64_t positions[2] = {5, UINT64_MAX};
 
 #define KEY SLICE_LITERAL("some/key")
-#define ETAG {.kind = CONDITION_ETAG, .etag = {.md5 = {1}, .part_count = 2}}
+#define ETAG                                                                                       \
+    {                                                                                              \
+        .kind = CONDITION_ETAG, .etag = {.md5 = {1}, .part_count = 2 }                             \
+    }
 
 static const struct {
     const char *name;
@@ -75,8 +78,8 @@ static void commands_are_read_as_written(void **unused)
         command_deinit(&command);
         assert_true(slice_equal(bytes_slice(&encoded), bytes_slice(&again)));
         for (size_t cut = 0; cut < encoded.bytes; cut++)
-            assert_int_not_equal(
-                command_decode(slice_first(bytes_slice(&encoded), cut), &command), OK);
+            assert_int_not_equal(command_decode(slice_first(bytes_slice(&encoded), cut), &command),
+                                 OK);
         bytes_append_byte(&encoded, 0);
         assert_int_equal(command_decode(bytes_slice(&encoded), &command), ERR_CORRUPT);
     }
@@ -104,7 +107,8 @@ static void an_entry_that_is_not_understood_stops_the_replica(void **unused)
     AUTO(meta_server) server = server_new();
     struct state_position before = state_position(server->state);
     AUTO_VALUE(bytes) answer = {.max = RESULT_BYTES_MAX};
-    const char *const entries[] = {"", "\x01", "\x02\x01\x01\x01\x01\x01\x4d", "\x01\x01\x01\x01\x01\x01\x7f"};
+    const char *const entries[] = {"", "\x01", "\x02\x01\x01\x01\x01\x01\x4d",
+                                   "\x01\x01\x01\x01\x01\x01\x7f"};
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++)
         assert_int_equal(state_apply(the_lane(), server->state, before.index + 1, 1,
                                      slice_of_text(entries[i]), &answer),

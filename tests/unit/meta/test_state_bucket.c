@@ -9,11 +9,12 @@ static struct result step(struct world *world, enum command_type type, uint64_t 
                           uint64_t attempt)
 {
     struct meta_server *server = world->server;
-    struct command command = {
-        .type = type, .bucket = {.name = NAME, .id = id, .attempt = attempt, .group = 1}};
+    struct command command = {.type = type,
+                              .bucket = {.name = NAME, .id = id, .attempt = attempt, .group = 1}};
+    server->sequence++;
     struct entry_header header = {.wall_ms = server->wall_ms,
                                   .session = server->session,
-                                  .sequence = ++server->sequence,
+                                  .sequence = server->sequence,
                                   .done_below = server->sequence};
     return server_entry(server, &header, &command);
 }
@@ -35,9 +36,9 @@ static void remove_key(struct world *world, uint64_t bucket_id, const char *key)
 {
     bool deleted = false;
     struct write_conditions none = {0};
-    assert_int_equal(meta_object_delete(NULL, world->client, bucket_id, slice_of_text(key), &none,
-                                        &deleted),
-                     OK);
+    assert_int_equal(
+        meta_object_delete(NULL, world->client, bucket_id, slice_of_text(key), &none, &deleted),
+        OK);
 }
 
 static void a_half_made_bucket_is_finished_by_the_next_create(void **unused)
@@ -185,10 +186,14 @@ static void buckets_are_listed_in_order_by_prefix(void **unused)
         uint32_t max;
         bool truncated;
     } cases[] = {
-        {"", "", "a b b-1 b-2 bucket c ", 10, false}, {"b", "", "b b-1 ", 2, true},
-        {"b-", "", "b-1 b-2 ", 2, false},             {"b", "b", "b-1 b-2 bucket ", 10, false},
-        {"b", "b-1", "b-2 ", 1, true},                {"b", "a", "b b-1 b-2 bucket ", 10, false},
-        {"b", "c", "", 10, false},                    {"x", "", "", 10, false},
+        {"", "", "a b b-1 b-2 bucket c ", 10, false},
+        {"b", "", "b b-1 ", 2, true},
+        {"b-", "", "b-1 b-2 ", 2, false},
+        {"b", "b", "b-1 b-2 bucket ", 10, false},
+        {"b", "b-1", "b-2 ", 1, true},
+        {"b", "a", "b b-1 b-2 bucket ", 10, false},
+        {"b", "c", "", 10, false},
+        {"x", "", "", 10, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         AUTO(bucket_page) page = NULL;

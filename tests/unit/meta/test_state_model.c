@@ -193,11 +193,11 @@ static void do_put(struct model *model, uint32_t bucket, uint32_t key)
     uint8_t mark = (uint8_t)pick(model, 256);
     uint8_t inline_bytes[64];
     memset(inline_bytes, mark, sizeof inline_bytes);
-    struct object_put put = {.bucket_id = model->buckets[bucket],
-                             .key = model->keys[key],
-                             .etag = {.md5 = {mark}},
-                             .conditions = {.kind = pick(model, 4) == 0 ? CONDITION_ABSENT
-                                                                        : CONDITION_NONE}};
+    struct object_put put = {
+        .bucket_id = model->buckets[bucket],
+        .key = model->keys[key],
+        .etag = {.md5 = {mark}},
+        .conditions = {.kind = pick(model, 4) == 0 ? CONDITION_ABSENT : CONDITION_NONE}};
     struct model_object made = {.exists = true, .mark = mark};
     struct block_ref refs[OBJECT_BLOCKS];
     struct lease leases[OBJECT_BLOCKS];
@@ -302,8 +302,8 @@ static void do_part_put(struct model *model)
         put_blocks(model, &put, &part.blocks, refs, leases, NULL);
     }
     struct object_written written;
-    assert_int_equal(
-        meta_part_put(NULL, model->world.client, upload->id, number, &put, &written), OK);
+    assert_int_equal(meta_part_put(NULL, model->world.client, upload->id, number, &put, &written),
+                     OK);
     use_blocks(model, &part.blocks);
     part.id = written.stamp;
     upload->parts[number - 1] = part;
@@ -412,8 +412,8 @@ static void do_bucket(struct model *model, uint32_t bucket)
         model->buckets[bucket] = made.id;
         return;
     }
-    err = meta_bucket_create(NULL, model->world.client, bucket_name(bucket),
-                             SLICE_LITERAL("other"), SLICE_LITERAL(""), &made);
+    err = meta_bucket_create(NULL, model->world.client, bucket_name(bucket), SLICE_LITERAL("other"),
+                             SLICE_LITERAL(""), &made);
     assert_int_equal(err, ERR_EXISTS);
     assert_int_equal(made.id, model->buckets[bucket]);
     bool empty = true;
@@ -521,8 +521,7 @@ static void check_extents(struct model *model, const struct model_object *expect
     uint64_t at = offset;
     while (index < expected->blocks.count) { /* pages of two */
         AUTO(extent_page) page = NULL;
-        assert_int_equal(
-            meta_object_extents(NULL, model->world.client, object, at, 2, &page), OK);
+        assert_int_equal(meta_object_extents(NULL, model->world.client, object, at, 2, &page), OK);
         assert_true(page->count > 0);
         for (uint32_t i = 0; i < page->count; i++) {
             assert_int_equal(page->extents[i].offset, at);
@@ -593,8 +592,7 @@ static uint32_t expected_list(const struct model *model, uint32_t bucket,
     struct slice after_common = slice_starts_with(query->after, query->prefix)
                                     ? common_of(query, query->after)
                                     : slice_of(NULL, 0);
-    bool after_is_prefix =
-        after_common.bytes > 0 && after_common.bytes == query->after.bytes;
+    bool after_is_prefix = after_common.bytes > 0 && after_common.bytes == query->after.bytes;
     uint32_t count = 0;
     for (uint32_t i = 0; i < sorted_count; i++) {
         if (!slice_starts_with(sorted[i], query->prefix))
@@ -607,8 +605,8 @@ static uint32_t expected_list(const struct model *model, uint32_t bucket,
         if (common.bytes > 0 && count > 0 && entries[count - 1].is_prefix &&
             slice_equal(entries[count - 1].key, common))
             continue;
-        entries[count++] = (struct expected_entry){
-            .key = common.bytes > 0 ? common : sorted[i], .is_prefix = common.bytes > 0};
+        entries[count++] = (struct expected_entry){.key = common.bytes > 0 ? common : sorted[i],
+                                                   .is_prefix = common.bytes > 0};
     }
     return count;
 }
@@ -667,9 +665,9 @@ static void apply_log(struct meta_server *server, struct kv *kv, uint64_t up_to,
     for (uint64_t index = state_position(state).index + 1; index <= up_to; index++) {
         AUTO_VALUE(bytes) answer = {.max = RESULT_BYTES_MAX};
         const struct recorded *entry = &server->log[index - 1];
-        assert_int_equal(state_apply(the_lane(), state, index, 1,
-                                     slice_of(entry->data, entry->bytes), &answer),
-                         OK);
+        assert_int_equal(
+            state_apply(the_lane(), state, index, 1, slice_of(entry->data, entry->bytes), &answer),
+            OK);
         if (index % 97 == 0)
             assert_int_equal(kv_flush(the_lane(), kv), OK);
     }

@@ -34,6 +34,12 @@ static struct result propose(const struct world *world, uint64_t sequence, uint6
     return server_entry(world->server, &header, &command);
 }
 
+static struct result propose_next(const struct world *world)
+{
+    uint64_t sequence = ++world->server->sequence;
+    return propose(world, sequence, sequence);
+}
+
 static void reopen(struct world *world)
 {
     state_free(world->server->state);
@@ -120,11 +126,11 @@ static void an_idle_session_is_closed_by_tick_time(void **unused)
     uint64_t sequence = server->sequence;
     server_open_session(server);
     for (uint64_t ms = 0; ms < SESSION_IDLE_MS; ms += 5000) {
-        assert_int_equal(propose(&world, ++server->sequence, server->sequence).err, OK);
+        assert_int_equal(propose_next(&world).err, OK);
         server_tick(server, 5000);
         reopen(&world); /* the last use is not lost */
     }
-    assert_int_equal(propose(&world, ++server->sequence, server->sequence).outcome, RESULT_APPLIED);
+    assert_int_equal(propose_next(&world).outcome, RESULT_APPLIED);
     struct command command = upload_create(&world);
     struct entry_header header = {
         .session = idle, .sequence = sequence + 1, .done_below = sequence + 1};

@@ -142,6 +142,7 @@ static void contradictions_on_disk_are_refused(void **state)
     (void)state;
     static const struct raft_term_run good[] = {{1, 1}, {4, 2}};
     static const struct raft_term_run falling[] = {{1, 2}, {4, 1}};
+    static const struct raft_term_run late[] = {{4, 3}};
     static const struct raft_term_run gap[] = {{2, 1}};
     static const struct raft_term_run beyond[] = {{1, 1}, {9, 2}};
     const struct {
@@ -156,6 +157,8 @@ static void contradictions_on_disk_are_refused(void **state)
         {"commit beyond the log", {0, 0, 5, good, 2}, {2, 0, 6}, 2, ERR_CORRUPT},
         {"log beyond the hard state", {0, 0, 5, good, 2}, {1, 0, 3}, 2, ERR_CORRUPT},
         {"applied below the log", {5, 2, 5, NULL, 0}, {2, 0, 5}, 4, ERR_CORRUPT},
+        {"snapshot of a later term", {5, 3, 5, NULL, 0}, {2, 1, 5}, 5, OK},
+        {"entries of a later term", {3, 1, 5, late, 1}, {2, 1, 5}, 5, ERR_CORRUPT},
         {"empty after compaction", {5, 2, 5, NULL, 0}, {2, 0, 5}, 5, OK},
         {"ends below its start", {5, 2, 4, NULL, 0}, {2, 0, 0}, 4, ERR_CORRUPT},
         {"terms fall", {0, 0, 5, falling, 2}, {2, 0, 3}, 2, ERR_CORRUPT},

@@ -58,6 +58,7 @@ struct run {
     bool cut[GROUP_REPLICAS_MAX][GROUP_REPLICAS_MAX];
     int held_type;      /* 0: none; messages of this type wait */
     uint64_t held_from; /* 0: of every sender */
+    uint64_t slow;      /* this replica's clock nearly stands still; 0: none */
     uint32_t lose_percent;
     uint32_t duplicate_percent;
     uint32_t reorder_percent;
@@ -203,6 +204,12 @@ static uint32_t position_of(const struct group *group, uint64_t id)
     return 0;
 }
 
+static bool is_held(const struct run *run, const struct packet *packet)
+{
+    return (int)packet->type == run->held_type &&
+           (run->held_from == 0 || run->held_from == packet->from);
+}
+
 static void move_packet(struct run *run)
 {
     struct group *group = run->group;
@@ -211,8 +218,7 @@ static void move_packet(struct run *run)
     uint32_t position =
         chance(run, run->reorder_percent) ? draw_below(run, group->network.count) : 0;
     struct packet *packet = &group->network.items[position];
-    while ((int)packet->type == run->held_type &&
-           (run->held_from == 0 || run->held_from == packet->from)) {
+    while (is_held(run, packet)) {
         if (++position >= group->network.count)
             return;
         packet = &group->network.items[position];
@@ -349,27 +355,41 @@ static void tick(struct run *run)
 {
     for (uint32_t i = 0; i < run->group->replica_count; i++) {
         struct replica *replica = &run->group->replicas[i];
-        if (replica->raft == NULL || chance(run, 20))
+        if (replica->raft == NULL || chance(run, replica->id == run->slow ? 95 : 20))
             continue;
         raft_tick(replica->raft);
         group_drain(run->group, replica);
     }
 }
 
+/* What was held was on its way before any partition: it arrives across it. */
+static void release_messages(struct run *run)
+{
+    struct group *group = run->group;
+    uint32_t position = 0;
+    for (uint32_t left = group->network.count; left > 0; left--) {
+        if (is_held(run, &group->network.items[position]))
+            group_deliver(group, position);
+        else
+            position++;
+    }
+    run->held_type = 0;
+}
+
 /* Narrow races need one kind of message to be late for long. */
 static void hold_messages(struct run *run)
 {
-    run->held_type = 0;
+    release_messages(run);
     if (chance(run, 40))
         return;
     run->held_type =
-        chance(run, 40) ? RAFT_HEARTBEAT_REPLY : (int)(1 + draw_below(run, RAFT_TIMEOUT_NOW));
+        chance(run, 50) ? RAFT_HEARTBEAT_REPLY : (int)(1 + draw_below(run, RAFT_TIMEOUT_NOW));
     run->held_from = chance(run, 30) ? 0 : any_replica(run)->id;
 }
 
 static void rare_event(struct run *run)
 {
-    switch (draw_below(run, 8)) {
+    switch (draw_below(run, 9)) {
     case 0:
         cut_network(run);
         break;
@@ -390,6 +410,9 @@ static void rare_event(struct run *run)
         break;
     case 6:
         cut_log(run);
+        break;
+    case 7:
+        run->slow = chance(run, 40) ? 0 : any_replica(run)->id;
         break;
     default:
         memset(run->cut, 0, sizeof run->cut);
@@ -518,6 +541,7 @@ static void check_liveness(struct run *run)
     struct group *group = run->group;
     memset(run->cut, 0, sizeof run->cut);
     run->held_type = 0;
+    run->slow = 0;
     /* A random core: one voter may stay away for ever where the others are a majority. */
     bool leave_one = !run->memberships_change && group->replica_count >= 3 && chance(run, 50);
     uint32_t away = draw_below(run, group->replica_count);

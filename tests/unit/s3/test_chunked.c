@@ -51,13 +51,13 @@ static enum s3_error decode(struct s3_chunked *chunked, struct slice body, size_
         struct slice payload = {0};
         body = slice_skip(body, piece.bytes);
         do {
-            TRY(s3_chunked_next(chunked, &piece, &payload));
+            TRY(s3_chunked_next(chunked, &piece, &payload, NULL));
             if (out != NULL)
                 bytes_append(out, payload);
         } while (payload.bytes > 0);
         assert_int_equal(piece.bytes, 0);
     }
-    return s3_chunked_finish(chunked);
+    return s3_chunked_finish(chunked, NULL);
 }
 
 static struct s3_chunked *chunked_of(const struct s3_chunked_options *options)
@@ -185,7 +185,7 @@ static void an_unsigned_body_follows_its_grammar(void **state)
             if (error != unsigned_cases[i].error)
                 fail_msg("%s in pieces of %zu: error %d", unsigned_cases[i].name, piece, error);
             if (error != S3_OK)
-                assert_int_equal(s3_chunked_finish(chunked), error);
+                assert_int_equal(s3_chunked_finish(chunked, NULL), error);
         }
     }
 }

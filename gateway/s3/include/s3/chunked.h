@@ -72,10 +72,10 @@ DEFINE_AUTO(s3_chunked, s3_chunked_free)
  * S3_MALFORMED_TRAILER          not announced, missing, repeated, or too large
  * S3_INVALID_REQUEST            bytes after the end */
 enum s3_error s3_chunked_next(struct s3_chunked *chunked, struct slice *input,
-                              struct slice *out_payload);
+                              struct slice *out_payload, struct s3_failure *failure);
 /* The body has ended. S3_INCOMPLETE_BODY: in the middle of something, or shorter than
  * decoded_bytes. */
-enum s3_error s3_chunked_finish(struct s3_chunked *chunked);
+enum s3_error s3_chunked_finish(struct s3_chunked *chunked, struct s3_failure *failure);
 
 uint64_t s3_chunked_payload_bytes(const struct s3_chunked *chunked);
 /* After finish. Value of the trailer called `name` (lower case), data NULL when it was not sent. */

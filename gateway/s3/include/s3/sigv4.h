@@ -52,12 +52,12 @@ void s3_signing_cache_deinit(struct s3_signing_cache *cache);
  * cache    may be NULL
  * now_ms   the server's clock
  *
- * S3_REQUEST_TIME_TOO_SKEWED           header: more than 15 minutes away
- * S3_ACCESS_DENIED                     presigned: expired or not yet valid; an x-amz-* header or
- *                                      host is not signed; unsigned payload refused by the
- * configuration S3_INVALID_ACCESS_KEY_ID             no secret
- * S3_SIGNATURE_DOES_NOT_MATCH          with StringToSign and CanonicalRequest in `failure`
- * S3_INVALID_ARGUMENT                  repeated unsigned header that has meaning
+ * S3_REQUEST_TIME_TOO_SKEWED   header: more than 15 minutes away
+ * S3_ACCESS_DENIED             presigned: expired or not yet valid; an x-amz-* header or host is
+ *                              not signed; unsigned payload refused by the configuration
+ * S3_INVALID_ACCESS_KEY_ID     no secret
+ * S3_SIGNATURE_DOES_NOT_MATCH  with StringToSign and CanonicalRequest in `failure`
+ * S3_INVALID_ARGUMENT          repeated unsigned header that has meaning
  * Malformed credentials were refused by s3_request_new already: S3_AUTHORIZATION_HEADER_MALFORMED,
  * S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR, S3_INVALID_REQUEST, S3_INVALID_ARGUMENT. */
 enum s3_error s3_auth_verify(struct s3_request *request, struct slice secret,

@@ -9,7 +9,7 @@
 
 enum {
     ATTRIBUTES_VERSION = 1,
-    ATTRIBUTES_COUNT_MAX = 128,
+    ATTRIBUTES_COUNT_MAX = S3_HEADERS_MAX, /* more would not fit an answer either */
 };
 
 /* Standard headers that are kept, each with the query parameter that overrides it in an answer. */
@@ -28,24 +28,15 @@ static const struct standard {
 };
 enum { STANDARD_COUNT = sizeof standards / sizeof standards[0] };
 
-/* "aws-chunked,gzip" -> "gzip": the transfer form of signed chunks is not a property of the object. */
-static void content_encoding_clean(struct slice value, struct bytes *out)
-{
-    while (value.bytes > 0) {
-        struct slice token = slice_trim(slice_first(value, slice_find(value, ',')));
-        value = slice_skip(value, slice_find(value, ',') + 1);
-        if (token.bytes == 0 || slice_equal_nocase(token, SLICE_LITERAL("aws-chunked")))
-            continue;
-        if (out->bytes > 0)
-            bytes_append_text(out, ",");
-        bytes_append(out, token);
-    }
-}
-
 struct collector {
     struct bytes pairs;
     uint32_t count;
 };
+
+static void collector_deinit(struct collector *collector)
+{
+    bytes_deinit(&collector->pairs);
+}
 
 static void collect(struct collector *collector, struct slice name, struct slice value)
 {
@@ -66,13 +57,8 @@ static enum s3_error collect_standard(struct context *context, const struct stan
         value.data[0] != '/' && !slice_starts_with(value, SLICE_LITERAL("http://")) &&
         !slice_starts_with(value, SLICE_LITERAL("https://")))
         return S3_FAIL(S3_INVALID_REDIRECT_LOCATION, "redirect location");
-    if (strcmp(standard->header, "content-encoding") == 0) {
-        AUTO_VALUE(bytes) cleaned = {.max = S3_HEADER_LINE_BYTES_MAX};
-        content_encoding_clean(value, &cleaned);
-        if (cleaned.bytes > 0)
-            collect(collector, slice_of_text(standard->header), bytes_slice(&cleaned));
-        return S3_OK;
-    }
+    if (strcmp(standard->header, "content-encoding") == 0)
+        value = s3_content_encoding(value);
     if (value.bytes > 0)
         collect(collector, slice_of_text(standard->header), value);
     return S3_OK;
@@ -94,24 +80,6 @@ static enum s3_error collect_all(struct context *context, struct collector *coll
     return S3_OK;
 }
 
-enum s3_error attributes_from_request(struct context *context, struct bytes *out)
-{
-    struct collector collector = {.pairs = {.max = META_ATTRIBUTES_BYTES_MAX}};
-    enum s3_error error = collect_all(context, &collector);
-    if (error == S3_OK && (collector.pairs.overflow || collector.count > ATTRIBUTES_COUNT_MAX))
-        error = S3_FAIL(S3_METADATA_TOO_LARGE, "attributes count=%u", collector.count);
-    if (error == S3_OK) {
-        bytes_clear(out);
-        encode_u8(out, ATTRIBUTES_VERSION);
-        encode_varint(out, collector.count);
-        bytes_append(out, bytes_slice(&collector.pairs));
-        if (out->overflow)
-            error = S3_FAIL(S3_METADATA_TOO_LARGE, "attributes bytes=%zu", out->bytes);
-    }
-    bytes_deinit(&collector.pairs);
-    return error;
-}
-
 /* Start reading; 0 pairs when the blob is empty or of a later version. */
 static uint64_t read_begin(struct slice attributes, struct decoder *out_decoder)
 {
@@ -120,6 +88,51 @@ static uint64_t read_begin(struct slice attributes, struct decoder *out_decoder)
         return 0;
     uint64_t count = decode_varint(out_decoder);
     return out_decoder->failed || count > ATTRIBUTES_COUNT_MAX ? 0 : count;
+}
+
+static const struct standard *redirect_location(void)
+{
+    return &standards[STANDARD_COUNT - 1];
+}
+
+static enum s3_error collect_copied(struct context *context, struct slice source,
+                                    struct collector *collector)
+{
+    struct decoder decoder;
+    for (uint64_t count = read_begin(source, &decoder); count > 0 && !decoder.failed; count--) {
+        struct slice name = decode_slice(&decoder);
+        struct slice value = decode_slice(&decoder);
+        if (!decoder.failed && !slice_equal_text(name, redirect_location()->header))
+            collect(collector, name, value);
+    }
+    return collect_standard(context, redirect_location(), collector);
+}
+
+static enum s3_error collected(const struct collector *collector, struct bytes *out)
+{
+    if (collector->pairs.overflow || collector->count > ATTRIBUTES_COUNT_MAX)
+        return S3_FAIL(S3_METADATA_TOO_LARGE, "attributes count=%u", collector->count);
+    bytes_clear(out);
+    encode_u8(out, ATTRIBUTES_VERSION);
+    encode_varint(out, collector->count);
+    bytes_append(out, bytes_slice(&collector->pairs));
+    if (out->overflow)
+        return S3_FAIL(S3_METADATA_TOO_LARGE, "attributes bytes=%zu", out->bytes);
+    return S3_OK;
+}
+
+enum s3_error attributes_from_request(struct context *context, struct bytes *out)
+{
+    AUTO_VALUE(collector) collector = {.pairs = {.max = META_ATTRIBUTES_BYTES_MAX}};
+    TRY(collect_all(context, &collector));
+    return collected(&collector, out);
+}
+
+enum s3_error attributes_for_copy(struct context *context, struct slice source, struct bytes *out)
+{
+    AUTO_VALUE(collector) collector = {.pairs = {.max = META_ATTRIBUTES_BYTES_MAX}};
+    TRY(collect_copied(context, source, &collector));
+    return collected(&collector, out);
 }
 
 struct slice attributes_find(struct slice attributes, const char *name)

@@ -16,7 +16,7 @@ struct body_reader {
     struct slice raw;           /* of them, not decoded yet */
     uint64_t expected_bytes;    /* UINT64_MAX: unknown */
     uint64_t payload_bytes;
-    struct checksum declared;   /* by header; algorithm alone when a trailer follows or it is only wanted */
+    struct checksum declared;   /* by header; the algorithm alone when a trailer follows */
     bool declared_value;        /* `declared` holds a value of the client's */
     bool has_md5;
     uint8_t md5[DIGEST_MD5_BYTES];

@@ -2,8 +2,8 @@
 #include "context.h"
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/text.h"
-#include "s3/condition.h"
 
 #include <inttypes.h>
 
@@ -75,22 +75,32 @@ enum s3_error context_bucket(struct io *io, struct context *context)
     return S3_OK;
 }
 
-enum s3_error context_query_number(struct context *context, const char *name, uint64_t missing,
-                                   uint64_t max, uint64_t *out_value)
+static enum s3_error parse_number(struct context *context, const char *name, struct slice text,
+                                  uint64_t missing, uint64_t max, uint64_t *out_value)
 {
-    struct slice text = s3_request_query(context->request, name);
     if (text.bytes == 0) {
         *out_value = missing;
         return S3_OK;
     }
-    if (text_parse_u64(text, max, out_value) != OK) {
-        AUTO_VALUE(bytes) message = {.max = 512};
-        bytes_append_format(&message, "Argument %s must be an integer between 0 and %" PRIu64, name,
-                            max);
-        bytes_append_byte(&message, 0);
-        return s3_fail_argument(&context->failure, name, text, (const char *)message.data);
-    }
-    return S3_OK;
+    if (text_parse_u64(text, max, out_value) == OK)
+        return S3_OK;
+    AUTO_STRING message =
+        mem_format("Argument %s must be an integer between 0 and %" PRIu64, name, max);
+    return s3_fail_argument(&context->failure, name, text, message);
+}
+
+enum s3_error context_query_number(struct context *context, const char *name, uint64_t missing,
+                                   uint64_t max, uint64_t *out_value)
+{
+    return parse_number(context, name, s3_request_query(context->request, name), missing, max,
+                        out_value);
+}
+
+enum s3_error context_header_number(struct context *context, const char *name, uint64_t missing,
+                                    uint64_t max, uint64_t *out_value)
+{
+    return parse_number(context, name, s3_request_header(context->request, name), missing, max,
+                        out_value);
 }
 
 /* A header and the one value, if any, that means what Shale does anyway. */
@@ -261,45 +271,53 @@ void context_checksum_headers(struct context *context, const struct object_check
     exchange_header_text(context->exchange, "x-amz-checksum-type", checksum_type_name(value.type));
 }
 
+void context_write_condition(const struct write_condition *condition,
+                             struct write_conditions *conditions)
+{
+    switch (condition->kind) {
+    case WRITE_ALWAYS:
+        break;
+    case WRITE_IF_ABSENT:
+        conditions->kind = CONDITION_ABSENT;
+        break;
+    case WRITE_IF_EXISTS:
+        conditions->kind = CONDITION_PRESENT;
+        break;
+    case WRITE_IF_MATCH:
+        conditions->kind = CONDITION_ETAG;
+        /* What is no ETag of ours matches no object: an etag with an impossible part count. */
+        if (!etag_parse(condition->etag, &conditions->etag))
+            conditions->etag.part_count = UINT32_MAX;
+        break;
+    }
+}
+
 enum s3_error context_write_conditions(struct context *context,
                                        struct write_conditions *out_conditions)
 {
     struct write_condition condition;
-    *out_conditions = (struct write_conditions){0};
     TRY(write_condition_parse(s3_request_header(context->request, "if-match"),
                               s3_request_header(context->request, "if-none-match"),
                               &context->failure, &condition));
-    switch (condition.kind) {
-    case WRITE_ALWAYS:
-        break;
-    case WRITE_IF_ABSENT:
-        out_conditions->kind = CONDITION_ABSENT;
-        break;
-    case WRITE_IF_EXISTS:
-        out_conditions->kind = CONDITION_PRESENT;
-        break;
-    case WRITE_IF_MATCH:
-        out_conditions->kind = CONDITION_ETAG;
-        /* What is no ETag of ours matches no object: an etag with an impossible part count. */
-        if (!etag_parse(condition.etag, &out_conditions->etag))
-            out_conditions->etag.part_count = UINT32_MAX;
-        break;
-    }
+    *out_conditions = (struct write_conditions){0};
+    context_write_condition(&condition, out_conditions);
     return S3_OK;
 }
 
 enum s3_error context_written(struct context *context, const struct write_conditions *conditions,
                               enum err err, const char *what)
 {
-    if (err == ERR_NOT_FOUND && conditions->kind != CONDITION_NONE)
+    bool conditional =
+        conditions->kind != CONDITION_NONE || conditions->modified_ms != 0 || conditions->has_bytes;
+    if (err == ERR_NOT_FOUND && conditional)
         return S3_FAIL(S3_NO_SUCH_KEY, "%s: condition on a missing key", what);
     if (err == ERR_NOT_FOUND) {
         s3_failure_add(&context->failure, "BucketName", slice_of_text(context->bucket.name));
         return S3_FAIL(S3_NO_SUCH_BUCKET, "%s: the bucket is gone", what);
     }
     if (err == ERR_PRECONDITION)
-        s3_failure_add(&context->failure, "Condition",
-                       slice_of_text(conditions->kind == CONDITION_ABSENT ? "If-None-Match"
-                                                                          : "If-Match"));
+        s3_failure_add(
+            &context->failure, "Condition",
+            slice_of_text(conditions->kind == CONDITION_ABSENT ? "If-None-Match" : "If-Match"));
     return s3_error_from(err, what);
 }

@@ -94,6 +94,7 @@ enum err exchange_respond(struct io *io, struct exchange *exchange, unsigned sta
     exchange->status = status;
     exchange->content_bytes = body.bytes;
     exchange->responded = true;
+    exchange->body_bytes_sent = exchange_is_head(exchange) ? 0 : body.bytes;
     return exchange->transport->respond(io, exchange, body, false);
 }
 

@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "context.h"
 #include "dispatch.h"
+#include "request_metrics.h"
+#include "s3/body.h"
 #include "s3/sigv4.h"
 
 #include <openssl/crypto.h>
@@ -12,7 +14,6 @@
 enum {
     IDENTITY_CACHE_SLOTS = 64,
     REQUESTS_MAX_DEFAULT = 1000,
-    METRIC_LABEL_BYTES_MAX = 96,
 };
 #define IDENTITY_CACHE_NS (5 * IO_NS_PER_S)
 #define BODY_BUDGET_BYTES_DEFAULT ((size_t)256 << 20)
@@ -30,36 +31,22 @@ struct gateway_reactor {
     _Atomic uint32_t active;
 };
 
-/* Metrics of one operation, made at its first use: registering is idempotent. */
 static void record(struct io *io, const struct context *context, enum s3_error error)
 {
-    struct metrics *metrics = context->gateway->options.metrics;
-    enum s3_operation operation =
-        context->request == NULL ? S3_OP_NONE : s3_request_operation(context->request);
-    const char *name = s3_operation_name(operation);
-    char labels[METRIC_LABEL_BYTES_MAX];
-    struct bytes text = {.max = sizeof labels};
-    bytes_append_format(&text, "operation=\"%s\"", name);
-    memcpy(labels, text.data, text.bytes);
-    labels[text.bytes] = '\0';
-    histogram_record_ns(metrics_histogram(metrics, "shale_s3_request_seconds", labels,
-                                          "Time from the head to the end of the answer."),
-                        io_now_ns(io) - context->exchange->started_ns);
-    bytes_append_format(&text, ",code=\"%s\"", error == S3_OK ? "OK" : s3_error_code(error));
-    memcpy(labels, text.data, text.bytes < sizeof labels ? text.bytes : sizeof labels - 1);
-    labels[text.bytes < sizeof labels ? text.bytes : sizeof labels - 1] = '\0';
-    bytes_deinit(&text);
-    counter_add(metrics_counter(metrics, "shale_s3_requests_total", labels, "Requests answered."),
-                1);
-    counter_add(metrics_counter(metrics, "shale_s3_received_bytes_total", NULL,
-                                "Body bytes received."),
-                context->exchange->body_bytes_read);
-    counter_add(metrics_counter(metrics, "shale_s3_sent_bytes_total", NULL, "Body bytes sent."),
-                context->exchange->body_bytes_sent);
+    const struct exchange *exchange = context->exchange;
+    struct request_outcome outcome = {
+        .operation = context->request == NULL ? S3_OP_NONE : s3_request_operation(context->request),
+        .error = error,
+        .ns = io_now_ns(io) - exchange->started_ns,
+        .received_bytes = exchange->body_bytes_read,
+        .sent_bytes = exchange->body_bytes_sent,
+    };
+    request_metrics_end(context->gateway->requests, &outcome);
 }
 
 struct gateway *gateway_new(struct io *io, const struct gateway_options *options)
 {
+    body_library_init();
     struct gateway *gateway = mem_new(struct gateway);
     gateway->options = *options;
     if (gateway->options.requests_max == 0)
@@ -68,6 +55,7 @@ struct gateway *gateway_new(struct io *io, const struct gateway_options *options
         gateway->options.body_budget_bytes = BODY_BUDGET_BYTES_DEFAULT;
     gateway->pool = buf_pool_new(gateway->options.body_budget_bytes);
     gateway->methods = digest_methods_new();
+    gateway->requests = request_metrics_new(options->metrics);
     gateway->reactor_count = io_reactor_count(io);
     gateway->reactors = mem_alloc_array(gateway->reactor_count, sizeof *gateway->reactors);
     return gateway;
@@ -83,6 +71,7 @@ void gateway_free(struct gateway *gateway)
         OPENSSL_cleanse(gateway->reactors[i].identities, sizeof gateway->reactors[i].identities);
     }
     mem_free(gateway->reactors);
+    request_metrics_free(gateway->requests);
     digest_methods_free(gateway->methods);
     buf_pool_free(gateway->pool);
     mem_free(gateway);
@@ -138,8 +127,7 @@ static enum s3_error authenticate(struct io *io, struct context *context)
                            "Session tokens are not issued by this server.");
     TRY(find_identity(io, context->gateway, credential->access_key, &context->identity));
     bool known = context->identity.secret_key[0] != '\0';
-    struct slice secret =
-        known ? slice_of_text(context->identity.secret_key) : slice_of(NULL, 0);
+    struct slice secret = known ? slice_of_text(context->identity.secret_key) : slice_of(NULL, 0);
     struct gateway_reactor *reactor = &context->gateway->reactors[io_reactor_index(io)];
     return s3_auth_verify(context->request, secret, &reactor->signing, io_wall_ms(io),
                           &context->failure);
@@ -184,6 +172,7 @@ void gateway_serve(struct io *io, struct gateway *gateway, struct exchange *exch
         .scratch = {.max = CONTEXT_SCRATCH_BYTES_MAX},
     };
     io_set_request(io, exchange->request_id);
+    request_metrics_begin(gateway->requests);
     enum s3_error error = S3_OK;
     if (reactor->active++ >= gateway->options.requests_max)
         error = S3_FAIL(S3_SLOW_DOWN, "too many requests");

@@ -19,10 +19,8 @@ struct object_reader {
     const struct object *object;
     uint64_t offset; /* of the next byte to read */
     uint64_t end;
-    uint32_t block;           /* LAYOUT_BLOCKS: where offset is, or before it */
-    uint64_t block_offset;    /* of that block in the object */
-    struct extent_page *page; /* LAYOUT_PARTS */
-    uint32_t page_index;      /* of the extent where offset is, or before it */
+    struct extent_page *page; /* NULL: inline, or not fetched yet */
+    uint32_t page_index;      /* of the extent where `offset` is, or before it */
 };
 
 /* A piece on its way: filled by a fiber of its own while the one before is being used. */
@@ -42,21 +40,6 @@ void object_reader_free(struct object_reader *reader)
     mem_free(reader);
 }
 
-static enum err find_in_blocks(struct object_reader *reader, struct extent *out_extent)
-{
-    const struct object *object = reader->object;
-    while (reader->block < object->block_count) {
-        const struct block_ref *ref = &object->blocks[reader->block];
-        if (reader->offset < reader->block_offset + ref->bytes) {
-            *out_extent = (struct extent){.offset = reader->block_offset, .ref = *ref};
-            return OK;
-        }
-        reader->block_offset += ref->bytes;
-        reader->block++;
-    }
-    return FAIL(ERR_CORRUPT, "blocks end before the object does");
-}
-
 static enum err next_page(struct io *io, struct object_reader *reader)
 {
     uint64_t usual = (reader->end - reader->offset) / EXTENT_BYTES_USUAL + 2;
@@ -70,8 +53,7 @@ static enum err next_page(struct io *io, struct object_reader *reader)
     return OK;
 }
 
-static enum err find_in_parts(struct io *io, struct object_reader *reader,
-                              struct extent *out_extent)
+static enum err find_extent(struct io *io, struct object_reader *reader, struct extent *out_extent)
 {
     for (;;) {
         if (reader->page == NULL || reader->page_index == reader->page->count)
@@ -85,14 +67,6 @@ static enum err find_in_parts(struct io *io, struct object_reader *reader,
         }
         reader->page_index++;
     }
-}
-
-static enum err find_extent(struct io *io, struct object_reader *reader, struct extent *out_extent)
-{
-    if (reader->object->layout == LAYOUT_PARTS)
-        return find_in_parts(io, reader, out_extent);
-    assert(reader->object->layout == LAYOUT_BLOCKS);
-    return find_in_blocks(reader, out_extent);
 }
 
 enum err object_reader_open(struct io *io, struct context *context, const struct object *object,

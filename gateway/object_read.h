@@ -1,5 +1,5 @@
-/* Reading an object's bytes in order, whatever its layout: in pieces of at most BLOCK_READ_BYTES_MAX,
- * the next one being read while the caller works on the one before.
+/* Reading an object's bytes in order, whatever its layout: in pieces of at most
+ * BLOCK_READ_BYTES_MAX, the next one being read while the caller works on the one before.
  *
  * The caller holds a read_guard from before it looked the object up until the last piece. */
 #pragma once

@@ -1,6 +1,6 @@
-/* See body.h. Bytes are kept inline until they outgrow META_INLINE_BYTES_MAX; then they go to blocks, one after the
- * other. A finished block is staged when the next one begins, so that it counts as live for repair and collection; the
- * last one is named by the commit entry alone. */
+/* See body.h. Bytes are kept inline until they outgrow META_INLINE_BYTES_MAX; then they go to
+ * blocks, one after the other. A finished block is staged when the next one begins, so that it
+ * counts as live for repair and collection; the last one is named by the commit entry alone. */
 #include "body.h"
 
 #include "base/mem.h"

@@ -6,13 +6,12 @@ enum s3_error op_delete_object(struct io *io, struct context *context)
 {
     const struct s3_request *request = context->request;
     TRY(context_bucket(io, context));
-    struct deletion deletion = {
-        .key = s3_request_key(request),
-        .version_id = s3_request_query(request, "versionId"),
-        .if_match = s3_request_header(request, "if-match"),
-        .last_modified_time = s3_request_header(request, "x-amz-if-match-last-modified-time"),
-        .size = s3_request_header(request, "x-amz-if-match-size"),
-    };
-    TRY(deletion_run(io, context, &deletion, &context->failure));
+    struct delete_condition condition;
+    TRY(delete_condition_parse(s3_request_header(request, "if-match"),
+                               s3_request_header(request, "x-amz-if-match-last-modified-time"),
+                               s3_request_header(request, "x-amz-if-match-size"), &context->failure,
+                               &condition));
+    TRY(delete_key(io, context, s3_request_key(request), s3_request_query(request, "versionId"),
+                   &condition));
     return context_respond_empty(io, context, 204);
 }

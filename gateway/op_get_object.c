@@ -193,7 +193,7 @@ static enum s3_error answer_headers(struct context *context, const struct object
     return S3_OK;
 }
 
-/* One attempt. *out_stale: the version was replaced since it was looked up, nothing was answered. */
+/* One attempt. *out_stale: the version was replaced since the look-up, nothing is answered. */
 static enum s3_error get(struct io *io, struct context *context, bool *out_stale)
 {
     bool head = exchange_is_head(context->exchange);

@@ -1,7 +1,8 @@
 /* The verdicts of the state machine, one function a command, and what they share.
  *
- * Each reads and writes rows through the change. An error is the command's result and its writes are dropped, unless the change is
- * broken. Sizes of single fields were checked when the entry was decoded. */
+ * Each reads and writes rows through the change. An error is the command's result and its writes
+ * are dropped, unless the change is broken. Sizes of single fields were checked when the entry
+ * was decoded. */
 #pragma once
 #include "change.h"
 #include "entry.h"
@@ -49,8 +50,8 @@ enum err version_read(struct change *change, uint64_t bucket_id, struct slice ke
                       struct version *out_version);
 /* ERR_PRECONDITION, or ERR_NOT_FOUND for a condition on a missing key. */
 enum err version_judge(const struct version *version, const struct write_conditions *conditions);
-/* Make `row` the current version instead of `old`, whose bytes and blocks are given up. Fills stamp, time and origin; the
- * caller took the references of the new one's blocks before. */
+/* Make `row` the current version instead of `old`, whose bytes and blocks are given up. Fills
+ * stamp, time and origin; the caller took the references of the new one's blocks before. */
 enum err version_replace(struct change *change, uint64_t bucket_id, struct slice key,
                          const struct version *old, struct version_row *row, struct result *result);
 
@@ -72,10 +73,11 @@ enum err apply_free_done(struct change *change, const struct command_free_done *
 /* Drop a bounded number of intents that were not renewed for INTENT_IDLE_MS. */
 enum err intents_expire(struct change *change);
 
-/* Shape of a put: lengths add up, no block twice. ERR_INVALID. Also what the client checks before it proposes. */
+/* Shape of a put: lengths add up, no block twice. ERR_INVALID. Also what the client checks
+ * before it proposes. */
 enum err put_check(const struct command_put *command);
-/* The blocks of a put become referred to by `owner`. Those of its intent lose the intent's reference; blocks of the intent that the put
- * does not name are given up. ERR_STALE_EPOCH. */
+/* The blocks of a put become referred to by `owner`. Those of its intent lose the intent's
+ * reference; blocks of the intent that the put does not name are given up. ERR_STALE_EPOCH. */
 enum err blocks_claim(struct change *change, const struct command_put *command,
                       struct referrer owner);
 /* Add a reference to blocks that have one already. */

@@ -4,7 +4,8 @@
 #include "server_calls.h"
 #include "state.h"
 
-/* Propose the command and decode its result. The error is the server's, or the verdict, with *out_result filled. */
+/* Propose the command and decode its result. The error is the server's, or the verdict, with
+ * *out_result filled. */
 enum err client_propose(struct io *io, struct meta_client *client, const struct command *command,
                         struct result *out_result);
 /* The same for commands that answer nothing but a verdict. */

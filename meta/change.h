@@ -1,8 +1,9 @@
 /* What one entry reads and writes: its own writes over the store.
  *
- * An entry may read a row that it has written itself (a copy of a key onto itself, two blocks of one list); the change
- * answers such reads, and becomes one batch of at most one operation a row. A trouble of the store (anything but a missing row) marks
- * the change broken: the replica must stop. Every other error is a verdict about the command and the same on every replica. */
+ * An entry may read a row that it has written itself (a copy of a key onto itself, two blocks of
+ * one list); the change answers such reads, and becomes one batch of at most one operation a
+ * row. A trouble of the store (anything but a missing row) marks the change broken: the replica
+ * must stop. Every other error is a verdict about the command and the same on every replica. */
 #pragma once
 #include "base/bytes.h"
 #include "kv/kv.h"
@@ -48,7 +49,8 @@ enum err change_check(struct change *change, enum err err);
 /* All rows in `batch`, and into `hasher`, in the order of keys. */
 void change_write(const struct change *change, struct kv_batch *batch, struct hasher *hasher);
 
-/* Rows whose keys start with a prefix, in order, as the change leaves them; rows may be written while scanning. */
+/* Rows whose keys start with a prefix, in order, as the change leaves them; rows may be written
+ * while scanning. */
 struct change_scan {
     struct change *change;
     struct row_key prefix;
@@ -66,7 +68,8 @@ bool change_scan_next(struct change_scan *scan);
 void change_scan_deinit(struct change_scan *scan);
 /* True when there is no such row; broken otherwise false. */
 bool change_empty(struct change *change, const struct row_key *prefix);
-/* The last row with this prefix and a key <= `key` in the store; writes of the change are not seen. ERR_NOT_FOUND. */
+/* The last row with this prefix and a key <= `key` in the store; writes of the change are not
+ * seen. ERR_NOT_FOUND. */
 enum err change_get_before(struct change *change, const struct row_key *prefix,
                            const struct row_key *key, struct row_key *out_key,
                            struct bytes *out_value);

@@ -80,8 +80,8 @@ static enum err bucket_finish_create(struct io *io, struct meta_client *client,
     return bucket_step(io, client, COMMAND_BUCKET_SETTLE, row);
 }
 
-/* One try from the first step on; also goes on with what another one left. ERR_NOT_FOUND, ERR_NOT_EMPTY; ERR_STALE: another
- * deleter was faster, begin again. */
+/* One try from the first step on; also goes on with what another one left. ERR_NOT_FOUND,
+ * ERR_NOT_EMPTY; ERR_STALE: another deleter was faster, begin again. */
 static enum err bucket_delete_once(struct io *io, struct meta_client *client, struct slice name)
 {
     struct command mark = {.type = COMMAND_BUCKET_MARK, .bucket = {.name = name}};
@@ -154,8 +154,8 @@ static enum err bucket_find_read(struct lane *lane, struct state *state, void *a
     return state_bucket_find(lane, state, find->name, &find->row);
 }
 
-/* A half-done deletion is finished first, since the object role may refuse the bucket already; one that is being created is not there
- * yet: nobody was told. */
+/* A half-done deletion is finished first, since the object role may refuse the bucket already;
+ * one that is being created is not there yet: nobody was told. */
 enum err meta_bucket_find(struct io *io, struct meta_client *client, struct slice name,
                           struct bucket *out_bucket)
 {

@@ -23,8 +23,8 @@ enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t vol
     return OK;
 }
 
-/* Between the steps the lease is closing: whoever finds it so goes on from the first step. Only after every group of objects (one, so
- * far) refuses its blocks is it closed (CLUSTER.md C1.7). */
+/* Between the steps the lease is closing: whoever finds it so goes on from the first step. Only
+ * after every group of objects (one, so far) refuses its blocks is it closed (CLUSTER.md C1.7). */
 static enum err lease_close(struct io *io, struct meta_client *client, uint64_t volume,
                             uint64_t from)
 {

@@ -26,7 +26,8 @@ static enum err check_sums(const struct object_etag *etag, const struct object_c
     return OK;
 }
 
-/* An ETag of more parts than can exist is no version's: the condition cannot hold, and the entry could not carry it. */
+/* An ETag of more parts than can exist is no version's: the condition cannot hold, and the entry
+ * could not carry it. */
 static enum err check_conditions(const struct write_conditions *conditions)
 {
     if (conditions->kind == CONDITION_ETAG && conditions->etag.part_count > META_PARTS_MAX)

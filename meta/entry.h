@@ -4,7 +4,8 @@
  *     command | version u8 | type | fields ... |
  *     result  | version u8 | outcome | err | kind | fields ... |
  *
- * Encoders and decoders share one walk (codec.h). Decoders are safe on any bytes. Byte layouts: docs/formats.md#entries. */
+ * Encoders and decoders share one walk (codec.h). Decoders are safe on any bytes. Byte layouts:
+ * docs/formats.md#entries. */
 #pragma once
 #include "base/bytes.h"
 #include "base/err.h"
@@ -21,7 +22,7 @@ enum {
 
 struct entry_header {
     uint64_t wall_ms;  /* of the proposer */
-    uint64_t session;  /* 0: outside any session, for COMMAND_OPEN_SESSION and COMMAND_TICK only */
+    uint64_t session;  /* 0: COMMAND_OPEN_SESSION; COMMAND_TICK: 0, or the one it keeps alive */
     uint64_t sequence; /* of the proposal in its session, from 1 */
     uint64_t done_below; /* results of smaller sequences will not be asked for again */
 };
@@ -32,7 +33,8 @@ void entry_header_encode(struct bytes *out, const struct entry_header *header);
 enum err entry_decode(struct slice entry, struct entry_header *out_header,
                       struct slice *out_command);
 
-/* Numbers are stored: append only. Below 64: cluster role, 64 and up: object role; no entry touches both. */
+/* Numbers are stored: append only. Below 64: cluster role, 64 and up: object role; no entry
+ * touches both. */
 enum command_type {
     COMMAND_OPEN_SESSION = 1,
     COMMAND_TICK = 2,
@@ -84,7 +86,8 @@ struct command_lease {
     uint64_t volume, from, to, holder, boot;
 };
 
-/* A block and the sequences [lease_from, lease_to) of its volume that the lease it was written under covers. */
+/* A block and the sequences [lease_from, lease_to) of its volume that the lease it was written
+ * under covers. */
 struct block_use {
     struct block_ref ref;
     uint64_t lease_from, lease_to;
@@ -171,10 +174,12 @@ struct command {
     void *memory; /* arrays of a decoded command */
 };
 
-/* `command` is within the limits of its types: what callers pass is checked by the client before. ERR_LIMIT. */
+/* `command` is within the limits of its types: what callers pass is checked by the client
+ * before. ERR_LIMIT. */
 enum err command_encode(struct bytes *out, const struct command *command);
-/* Slices are borrowed from `bytes`, arrays belong to the command. On error there is nothing to free. ERR_CORRUPT,
- * ERR_UNSUPPORTED. Fields are within the limits of types.h; relations between them are judged by apply. */
+/* Slices are borrowed from `bytes`, arrays belong to the command. On error there is nothing to
+ * free. ERR_CORRUPT, ERR_UNSUPPORTED. Fields are within the limits of types.h; relations between
+ * them are judged by apply. */
 enum err command_decode(struct slice bytes, struct command *out_command);
 void command_deinit(struct command *command);
 

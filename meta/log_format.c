@@ -84,10 +84,10 @@ void log_encoder_put(struct log_encoder *encoder, struct slice bytes)
     }
 }
 
-/* Never 0, which means "not written". */
+/* 0 means "not written"; two bits are always set, so that no single flipped bit makes a written sector look unwritten. */
 static uint16_t marker_of(uint64_t sequence)
 {
-    return (uint16_t)(sequence % UINT16_MAX + 1);
+    return (uint16_t)(0xc000 | (sequence & 0x3fff));
 }
 
 static uint32_t block_crc(const uint8_t *block, const struct log_place *place)

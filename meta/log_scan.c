@@ -178,6 +178,8 @@ static enum err judge_end(struct scanner *scanner, uint32_t segment, uint64_t of
     const struct log_source *source = scanner->source;
     struct log_scan *scan = scanner->scan;
     uint64_t sequence = scanner->state->sequence + 1;
+    if (offset == LOG_HEADER_BYTES)
+        scan->used[segment] = false; /* nothing in it was ever acknowledged */
     scan->end = LOG_END_CLEAN;
     scan->segment = source->segments[segment].number;
     scan->offset = offset;
@@ -197,7 +199,7 @@ static enum err judge_end(struct scanner *scanner, uint32_t segment, uint64_t of
                 return rotten(scanner, segment, offset, reason);
             clean &= kind == LOG_BLOCK_EMPTY;
         }
-        scan->clean[i] = clean && i != segment;
+        scan->clean[i] = clean && !scan->used[i];
         if (!clean)
             scan->end = LOG_END_TORN;
     }
@@ -249,10 +251,19 @@ static enum err walk_segment(struct scanner *scanner, uint32_t segment, uint64_t
     return OK;
 }
 
-static enum err walk(struct scanner *scanner)
+/* Where the log begins: in the last segment that says that none was before it, else in the oldest one, whose predecessors were cut. */
+static uint32_t first_segment(const struct scanner *scanner)
+{
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < scanner->source->segment_count; i++)
+        if (scanner->heads[i].whole && scanner->heads[i].before.segment == 0)
+            first = i;
+    return first;
+}
+
+static enum err walk(struct scanner *scanner, uint32_t segment)
 {
     uint32_t count = scanner->source->segment_count;
-    uint32_t segment = 0;
     for (;;) {
         uint32_t next = successor(scanner, segment);
         uint64_t limit = segment_bytes(scanner, segment);
@@ -279,10 +290,7 @@ static enum err scan_all(struct scanner *scanner)
         TRY(read_head(scanner, i, &scanner->heads[i]));
     if (source->segment_count == 0)
         return OK;
-    /* Earlier segments are deleted only when the first batch of this one is durable. */
-    if (source->segments[0].number > 1 && !scanner->heads[0].whole)
-        return rotten(scanner, 0, LOG_HEADER_BYTES, "the log does not begin with this segment");
-    return walk(scanner);
+    return walk(scanner, first_segment(scanner));
 }
 
 enum err log_scan(const struct log_source *source, struct log_state *state,

@@ -24,7 +24,8 @@ static inline struct kv_iterator *read_prefix(struct lane *lane, struct state *s
                            row_key_slice(&end));
 }
 
-/* Room for one element more in an array that grows; the number of elements is bounded by the caller. */
+/* Room for one element more in an array that grows; the number of elements is bounded by the
+ * caller. */
 #define READ_GROW(array, count, capacity)                                                          \
     do {                                                                                           \
         if ((count) == (capacity)) {                                                               \

@@ -1,16 +1,16 @@
 /* Keys and values of every table of the state store. Byte layouts: docs/formats.md#rows.
  *
- * A key is a table tag and then fields in big endian, so that byte order is the order in which the
- * rows are read. Object keys hold no NUL, hence end with one and need no escape:
+ * A key is a table tag and then fields in big endian, so that byte order is the order in which
+ * the rows are read. Object keys hold no NUL, hence end with one and need no escape:
  *
  *     current   | 43 | bucket u64 | key bytes | 00 |
  *     upload    | 46 | bucket u64 | key bytes | 00 | upload u64 |
  *     part      | 47 | upload u64 | number u32 |
  *     referrer  | 4a | volume u64 | sequence u64 | kind u8 | id u64 |
  *
- * Each table belongs to one role: cluster (G0, later one group) or objects (later many groups). An entry
- * touches the tables of one role only. Every value starts with a version byte. Decoded rows borrow from the
- * encoded value. */
+ * Each table belongs to one role: cluster (G0, later one group) or objects (later many groups).
+ * An entry touches the tables of one role only. Every value starts with a version byte. Decoded
+ * rows borrow from the encoded value. */
 #pragma once
 #include "codec.h"
 #include "meta/types.h"
@@ -71,7 +71,8 @@ static inline struct slice row_key_slice(const struct row_key *key)
     return slice_of(key->data, key->bytes);
 }
 
-/* A key of the table's tag and `count` (<= 3) numbers. Also the start of all keys with these first fields. */
+/* A key of the table's tag and `count` (<= 3) numbers. Also the start of all keys with these
+ * first fields. */
 struct row_key row_key_numbers(enum row_table table, unsigned count, uint64_t a, uint64_t b,
                                uint64_t c);
 static inline struct row_key row_key_table(enum row_table table)
@@ -131,7 +132,7 @@ struct applied_row {
 
 struct session_row {
     uint64_t holder, boot;
-    uint64_t clock_ms; /* when it was opened */
+    uint64_t clock_ms; /* Tick time when it was opened, or renewed by a Tick */
 };
 /* A session's present done_below and last use are the largest of its result rows. */
 struct result_row {
@@ -145,7 +146,8 @@ struct bucket_row {
     uint64_t attempt; /* counts the tries to delete it */
     struct bucket bucket;
 };
-/* What the object role knows of a bucket. A closed one stays as a tombstone: a late open must not revive it. */
+/* What the object role knows of a bucket. A closed one stays as a tombstone: a late open must
+ * not revive it. */
 struct bucket_open_row {
     bool open;
     uint64_t attempt; /* the last try to delete that found it not empty */
@@ -217,8 +219,8 @@ struct job_row {
     struct slice kept; /* JOB_LEFTOVER: bit per part number */
 };
 
-/* One pair per row type. Encoders append; the caller's `out` is large enough (ROW_VALUE_BYTES_MAX). Decoders answer
- * ERR_CORRUPT or ERR_UNSUPPORTED. */
+/* One pair per row type. Encoders append; the caller's `out` is large enough
+ * (ROW_VALUE_BYTES_MAX). Decoders answer ERR_CORRUPT or ERR_UNSUPPORTED. */
 #define ROW_TYPES(X)                                                                               \
     X(applied_row)                                                                                 \
     X(session_row)                                                                                 \
@@ -242,8 +244,8 @@ struct job_row {
 ROW_TYPES(DECLARE_ROW)
 #undef DECLARE_ROW
 
-/* Rows whose value is one of these alone: a block (intent block), its id (free list), a number (closed ranges), nothing (manifest
- * referrers), bytes (root access key, inline bytes). */
+/* Rows whose value is one of these alone: a block (intent block), its id (free list), a number
+ * (closed ranges), nothing (manifest referrers), bytes (root access key, inline bytes). */
 void block_row_encode(struct bytes *out, const struct block_ref *ref);
 enum err block_row_decode(struct slice value, struct block_ref *out_ref);
 void block_id_row_encode(struct bytes *out, struct block_id id);

@@ -99,7 +99,8 @@ static struct change change_begin(struct lane *lane, struct state *state, uint64
     return change;
 }
 
-/* Write the rows together with the applied row (I9). The hash covers the former hash, the counters and every row (I10). */
+/* Write the rows together with the applied row (I9). The hash covers the former hash, the
+ * counters and every row (I10). */
 static enum err change_commit(struct state *state, struct change *change)
 {
     AUTO(hasher) hasher = hasher_new();
@@ -180,7 +181,8 @@ static enum err apply_verdict(struct change *change, const struct command *comma
     return ERR_UNSUPPORTED;
 }
 
-/* The verdict on the command; writes of a refused one are dropped and the counters are as before. */
+/* The verdict on the command; writes of a refused one are dropped and the counters are as
+ * before. */
 static enum err judge(struct change *change, const struct command *command, struct result *result)
 {
     struct applied_row before = change->applied;
@@ -245,8 +247,8 @@ static enum err apply_open_session(struct state *state, struct change *change,
     return OK;
 }
 
-/* Time during which nobody ticked (all were down, the first Tick ever, a clock set right) is not held against sessions and
- * intents. */
+/* Time during which nobody ticked (all were down, the first Tick ever, a clock set right) is not
+ * held against sessions and intents. */
 static void tick_time(struct applied_row *applied, uint64_t tick_ms)
 {
     if (tick_ms <= applied->tick_ms)
@@ -256,16 +258,18 @@ static void tick_time(struct applied_row *applied, uint64_t tick_ms)
     applied->tick_ms = tick_ms;
 }
 
-static enum err apply_tick(struct state *state, struct change *change,
+static enum err apply_tick(struct state *state, struct change *change, uint64_t session,
                            const struct command_tick *command, struct bytes *out_result)
 {
     struct result result = {.outcome = RESULT_APPLIED};
     tick_time(&change->applied, command->tick_ms);
     TRY(intents_expire(change));
+    TRY(session_renew(change, &state->sessions, session));
     uint64_t closed[SESSIONS_CLOSED_PER_TICK];
-    uint32_t count = sessions_expire(change, &state->sessions, closed);
+    uint32_t count = sessions_expire(change, &state->sessions, session, closed);
     TRY(change_commit(state, change));
     sessions_closed(&state->sessions, closed, count);
+    sessions_renewed(&state->sessions, session, state->applied.clock_ms);
     result_encode(out_result, &result);
     return OK;
 }
@@ -277,7 +281,7 @@ static enum err apply_command(struct state *state, struct change *change,
     if (command->type == COMMAND_OPEN_SESSION)
         return apply_open_session(state, change, &command->session, out_result);
     if (command->type == COMMAND_TICK)
-        return apply_tick(state, change, &command->tick, out_result);
+        return apply_tick(state, change, header->session, &command->tick, out_result);
     return apply_proposal(state, change, header, command, out_result);
 }
 

@@ -1,11 +1,12 @@
 /* The state machine: what the log means. A pure function of the entries, over a kv store.
  *
- * state_apply turns one entry into one batch that also holds the applied row (I9) with an incremental hash over
- * everything applied (I10). Nothing but the entries enters it: no clock, no randomness, no memory of an earlier run
- * beyond what the store holds. Verdicts about a command are results; an error of state_apply means that this replica must stop.
+ * state_apply turns one entry into one batch that also holds the applied row (I9) with an
+ * incremental hash over everything applied (I10). Nothing but the entries enters it: no clock,
+ * no randomness, no memory of an earlier run beyond what the store holds. Verdicts about a
+ * command are results; an error of state_apply means that this replica must stop.
  *
- * One thread at a time applies (the replica's lane); reads run beside it and see rows as of their own time: scans see one
- * point in time, others check again what they depend on. */
+ * One thread at a time applies (the replica's lane); reads run beside it and see rows as of
+ * their own time: scans see one point in time, others check again what they depend on. */
 #pragma once
 #include "base/bytes.h"
 #include "entry.h"
@@ -24,7 +25,8 @@ enum {
     MEMBERSHIP_BYTES_MAX = 16 << 10,
 };
 
-/* Load the applied row and the sessions; an empty store gives index 0. The state borrows `kv`. ERR_CORRUPT, ERR_UNSUPPORTED. */
+/* Load the applied row and the sessions; an empty store gives index 0. The state borrows `kv`.
+ * ERR_CORRUPT, ERR_UNSUPPORTED. */
 enum err state_open(struct lane *lane, struct kv *kv, struct state **out_state);
 void state_free(struct state *state);
 DEFINE_AUTO(state, state_free)
@@ -37,15 +39,18 @@ struct state_position {
 };
 /* From where state_apply runs, or while nothing is applied. */
 struct state_position state_position(const struct state *state);
-/* Encoded membership of the last membership entry applied; empty when there was none. Borrowed until the next apply. */
+/* Encoded membership of the last membership entry applied; empty when there was none. Borrowed
+ * until the next apply. */
 struct slice state_membership(const struct state *state);
 
-/* Apply the entry of the next index. An encoded `struct result` (RESULT_BYTES_MAX at most) is appended to *out_result.
- * ERR_UNSUPPORTED: this release does not understand the entry: nothing was changed and the replica must stop,
- * never skip it. ERR_IO, ERR_CORRUPT: of the store; all later calls fail. */
+/* Apply the entry of the next index. An encoded `struct result` (RESULT_BYTES_MAX at most) is
+ * appended to *out_result. ERR_UNSUPPORTED: this release does not understand the entry: nothing
+ * was changed and the replica must stop, never skip it. ERR_IO, ERR_CORRUPT: of the store; all
+ * later calls fail. */
 enum err state_apply(struct lane *lane, struct state *state, uint64_t index, uint64_t term,
                      struct slice entry, struct bytes *out_result);
-/* Move past an entry that is not for the state machine: the no-op of a term (`membership` NULL), or a membership entry. */
+/* Move past an entry that is not for the state machine: the no-op of a term (`membership` NULL),
+ * or a membership entry. */
 enum err state_apply_other(struct lane *lane, struct state *state, uint64_t index, uint64_t term,
                            const struct slice *membership);
 

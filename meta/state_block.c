@@ -1,10 +1,11 @@
 /* Blocks: which are referred to, by whom, and which are given up.
  *
- *     never written --(stage, put)--> live --(last reference dropped)--> free list --(punched)--> gone
- *          \--(lease closed, nothing refers to it)--> never
+ *     unwritten --(stage, put)--> live --(last reference dropped)--> free --(punched)--> gone
+ *         \--(lease closed, nothing refers to it)--> never
  *
- * A block is live while it has a referrer row; the entry that drops the last one puts it on the free list (I22). A block that
- * nothing refers to can become live under an open lease only, so once the object role refuses the lease it never will (I23). */
+ * A block is live while it has a referrer row; the entry that drops the last one puts it on the
+ * free list (I22). A block that nothing refers to can become live under an open lease only, so
+ * once the object role refuses the lease it never will (I23). */
 #include "apply.h"
 #include <inttypes.h>
 
@@ -56,7 +57,8 @@ enum err apply_lease_refuse(struct change *change, const struct command_lease *c
     return OK;
 }
 
-/* The block may become live: its lease covers it and is not closed, and it was not written before (I18). */
+/* The block may become live: its lease covers it and is not closed, and it was not written
+ * before (I18). */
 static enum err use_check(struct change *change, const struct block_use *use)
 {
     struct block_id id = use->ref.id;

@@ -4,9 +4,10 @@
  *     delete:  MARK (deleting, attempt n) -> CLOSE (attempt n) -> FORGET
  *                                            not empty         -> SETTLE (attempt n: live again)
  *
- * Any step may be repeated, and anyone may go on from where another stopped. Two deleters may interleave: MARK counts
- * attempts, only the last one may bring the bucket back to life, and a CLOSE that found objects refuses
- * the CLOSE of earlier attempts. So a closed bucket never stays live. */
+ * Any step may be repeated, and anyone may go on from where another stopped. Two deleters may
+ * interleave: MARK counts attempts, only the last one may bring the bucket back to life, and a
+ * CLOSE that found objects refuses the CLOSE of earlier attempts. So a closed bucket never stays
+ * live. */
 #include "apply.h"
 
 /* ERR_NOT_FOUND. */

@@ -2,7 +2,8 @@
 #include "apply.h"
 #include <inttypes.h>
 
-/* The root identity is the one that the root row names. When it moves, the former one ends: its keys were replaced. */
+/* The root identity is the one that the root row names. When it moves, the former one ends: its
+ * keys were replaced. */
 enum err apply_identity_put(struct change *change, const struct identity *command)
 {
     struct slice access_key = slice_of_text(command->access_key);

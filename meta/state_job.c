@@ -1,5 +1,5 @@
-/* Jobs: what is too long for one entry is noted in one row and done in bounded steps by later COMMAND_EXPAND entries. Until its step
- * comes, a block stays live. */
+/* Jobs: what is too long for one entry is noted in one row and done in bounded steps by later
+ * COMMAND_EXPAND entries. Until its step comes, a block stays live. */
 #include "apply.h"
 
 enum {

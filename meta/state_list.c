@@ -37,7 +37,8 @@ static struct list_page *list_build(const struct list_builder *builder, bool tru
     return page;
 }
 
-/* The common prefix of `key` in this query, or nothing: up to and with the first delimiter behind the prefix. */
+/* The common prefix of `key` in this query, or nothing: up to and with the first delimiter
+ * behind the prefix. */
 static struct slice common_prefix(const struct list_query *query, struct slice key)
 {
     struct slice delimiter = query->delimiter;
@@ -76,7 +77,8 @@ static void list_seek(struct kv_iterator *iterator, enum row_table table,
         kv_iterator_seek(iterator, row_key_slice(&key));
         return;
     }
-    /* Keys end with a NUL and have none inside, so this is behind all rows of the key `after`, and before longer keys. */
+    /* Keys end with a NUL and have none inside, so this is behind all rows of the key `after`,
+     * and before longer keys. */
     key = row_key_name_prefix(table, query->bucket_id, query->after);
     key.data[key.bytes++] = 1;
     kv_iterator_seek(iterator, row_key_slice(&key));
@@ -110,7 +112,8 @@ static enum err list_upload(struct list_builder *builder, struct slice key, uint
     return OK;
 }
 
-/* The entry for the row under the iterator; moves behind it, or behind its common prefix with one seek. */
+/* The entry for the row under the iterator; moves behind it, or behind its common prefix with
+ * one seek. */
 static enum err list_row(struct kv_iterator *iterator, enum row_table table,
                          const struct list_query *query, struct list_builder *builder)
 {
@@ -136,24 +139,32 @@ static enum err list_row(struct kv_iterator *iterator, enum row_table table,
     return OK;
 }
 
+static enum err list_rows(struct kv_iterator *iterator, enum row_table table,
+                          const struct list_query *query, struct list_builder *builder,
+                          bool *out_truncated)
+{
+    list_seek(iterator, table, query);
+    while (builder->count < query->max && kv_iterator_valid(iterator))
+        TRY(list_row(iterator, table, query, builder));
+    *out_truncated = kv_iterator_valid(iterator);
+    return kv_iterator_error(iterator);
+}
+
 enum err state_list(struct lane *lane, struct state *state, const struct list_query *query,
                     bool uploads, struct list_page **out_page)
 {
     assert(query->max <= META_LIST_MAX);
+    /* No key lies between a longer text and its first META_KEY_BYTES_MAX bytes. */
+    struct list_query clipped = *query;
+    clipped.after = slice_first(query->after, META_KEY_BYTES_MAX);
     enum row_table table = uploads ? TABLE_UPLOAD : TABLE_CURRENT;
     struct list_builder builder = {.keys = {.max = (size_t)META_LIST_MAX * META_KEY_BYTES_MAX}};
     bool truncated = false;
     enum err err = OK;
-    if (query->max > 0 && query->prefix.bytes <= META_KEY_BYTES_MAX &&
-        query->after.bytes <= META_KEY_BYTES_MAX) {
+    if (query->max > 0 && query->prefix.bytes <= META_KEY_BYTES_MAX) {
         struct row_key prefix = row_key_name_prefix(table, query->bucket_id, query->prefix);
         AUTO(kv_iterator) iterator = read_prefix(lane, state, NULL, &prefix);
-        list_seek(iterator, table, query);
-        while (err == OK && builder.count < query->max && kv_iterator_valid(iterator))
-            err = list_row(iterator, table, query, &builder);
-        truncated = kv_iterator_valid(iterator);
-        if (err == OK)
-            err = kv_iterator_error(iterator);
+        err = list_rows(iterator, table, &clipped, &builder, &truncated);
     }
     if (err == OK)
         *out_page = list_build(&builder, truncated);
@@ -292,7 +303,8 @@ static enum err has_referrer(struct lane *lane, struct state *state, struct kv_s
     return kv_iterator_error(iterator);
 }
 
-/* Both tables at one point in time: else a block could become live and its lease be closed in between. */
+/* Both tables at one point in time: else a block could become live and its lease be closed in
+ * between. */
 enum err state_block_status(struct lane *lane, struct state *state, const struct block_id *ids,
                             uint32_t count, enum block_status *out_status)
 {

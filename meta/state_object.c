@@ -143,7 +143,8 @@ enum err apply_object_put(struct change *change, const struct command_put *comma
 
 /* --- copy --- */
 
-/* Every layout is shared or copied in one bounded step: at most META_OBJECT_BLOCKS_MAX blocks, or the manifest as a whole. */
+/* Every layout is shared or copied in one bounded step: at most META_OBJECT_BLOCKS_MAX blocks,
+ * or the manifest as a whole. */
 static enum err copy_contents(struct change *change, const struct command_copy *command,
                               const struct version_row *source, const struct version_row *row)
 {

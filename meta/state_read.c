@@ -171,7 +171,8 @@ enum err state_upload_find(struct lane *lane, struct state *state, uint64_t buck
 
 /* --- objects made of parts --- */
 
-/* While the version's own referrer row is there, no part of its manifest was freed: checked after the parts were read. */
+/* While the version's own referrer row is there, no part of its manifest was freed: checked
+ * after the parts were read. */
 static enum err manifest_check(struct lane *lane, struct state *state, const struct object *object)
 {
     struct row_key key = row_key_2(TABLE_MANIFEST_REFERRER, object->manifest, object->stamp);

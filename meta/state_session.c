@@ -79,7 +79,8 @@ static enum err load_sessions(struct lane *lane, struct kv *kv, struct sessions 
     return kv_iterator_error(iterator);
 }
 
-/* `pass` 0 finds each session's done_below, which pass 1 needs to place the sequences in the window. */
+/* `pass` 0 finds each session's done_below, which pass 1 needs to place the sequences in the
+ * window. */
 static enum err load_results(struct lane *lane, struct kv *kv, struct sessions *sessions, int pass)
 {
     struct row_key from = row_key_table(TABLE_RESULT);
@@ -197,13 +198,36 @@ enum err session_open(struct change *change, const struct sessions *sessions,
     return OK;
 }
 
-uint32_t sessions_expire(struct change *change, const struct sessions *sessions,
+enum err session_renew(struct change *change, const struct sessions *sessions, uint64_t id)
+{
+    if (session_find(sessions, id) == NULL)
+        return OK;
+    struct row_key key = row_key_1(TABLE_SESSION, id);
+    AUTO_VALUE(bytes) value = {.max = KV_VALUE_BYTES_MAX};
+    struct session_row row;
+    enum err err = CHANGE_READ(change, &key, session_row, &value, &row);
+    if (err != OK)
+        return change_check(change, err == ERR_NOT_FOUND ? ERR_CORRUPT : err);
+    row.clock_ms = change->applied.clock_ms;
+    CHANGE_WRITE(change, &key, session_row, &row);
+    return OK;
+}
+
+void sessions_renewed(struct sessions *sessions, uint64_t id, uint64_t clock_ms)
+{
+    struct session *session = session_find(sessions, id);
+    if (session != NULL)
+        session->clock_ms = clock_ms;
+}
+
+uint32_t sessions_expire(struct change *change, const struct sessions *sessions, uint64_t renewed,
                          uint64_t out_ids[SESSIONS_CLOSED_PER_TICK])
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < sessions->count && count < SESSIONS_CLOSED_PER_TICK; i++) {
         const struct session *session = &sessions->items[i];
-        if (change->applied.clock_ms - session->clock_ms < SESSION_IDLE_MS)
+        bool idle = change->applied.clock_ms - session->clock_ms >= SESSION_IDLE_MS;
+        if (!idle || session->id == renewed)
             continue;
         results_delete(change, session, UINT64_MAX);
         struct row_key key = row_key_1(TABLE_SESSION, session->id);

@@ -1,8 +1,9 @@
 /* Multipart uploads.
  *
- * A part row keeps the blocks of a part, before and after completion. Complete writes the version and manifest segments {offset -> parts}; the
- * upload's id names the manifest. A copy of the object is another referrer of the manifest. When the last one is gone a job frees
- * the parts in bounded steps (state_job.c). */
+ * A part row keeps the blocks of a part, before and after completion. Complete writes the
+ * version and manifest segments {offset -> parts}; the upload's id names the manifest. A copy of
+ * the object is another referrer of the manifest. When the last one is gone a job frees the
+ * parts in bounded steps (state_job.c). */
 #include "apply.h"
 #include <assert.h>
 #include <inttypes.h>

@@ -1,4 +1,5 @@
-/* Release of what the metadata service answers. Pages and objects are one allocation each, or two. */
+/* Release of what the metadata service answers. Pages and objects are one allocation each, or
+ * two. */
 #include "meta/types.h"
 #include "base/mem.h"
 #include "meta/client.h"

@@ -95,6 +95,21 @@ enum err drive_probe(struct io *io, const char *directory, enum drive_kind *out_
     return OK;
 }
 
+/* Make the directory's own name durable. Through a symbolic link the parent is another one than the path
+ * says, hence "..". */
+static enum err sync_parent(struct io *io, const char *directory)
+{
+    AUTO_STRING parent = path_of(directory, "..");
+    enum err err = io_sync_directory(io, parent);
+    if (err != ERR_NOT_FOUND && err != ERR_INVALID)
+        return err;
+    const char *slash = strrchr(directory, '/');
+    AUTO_STRING named = slash == NULL        ? mem_format(".")
+                        : slash == directory ? mem_format("/")
+                                             : mem_format("%.*s", (int)(slash - directory), directory);
+    return io_sync_directory(io, named);
+}
+
 enum err drive_format(struct io *io, const char *directory, const struct superblock *superblock)
 {
     enum err err = io_make_directory(io, directory);
@@ -112,11 +127,7 @@ enum err drive_format(struct io *io, const char *directory, const struct superbl
     TRY(io_sync(io, file));
     TRY(io_rename(io, path_new, path));
     TRY(io_sync_directory(io, directory));
-    /* The directory's own name, when it was just made. Its parent may be out of our reach, and then a
-     * crash shows an empty place, which is formatted again. */
-    AUTO_STRING parent = path_of(directory, "..");
-    (void)io_sync_directory(io, parent);
-    return OK;
+    return sync_parent(io, directory);
 }
 
 enum err drive_write_table(struct io *io, struct drive *drive,

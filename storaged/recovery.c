@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 enum {
     READ_BYTES = 1 << 20,
@@ -135,17 +136,24 @@ static enum err check_entry(struct io *io, struct recovery *recovery, struct fil
     return recovery->event_count == EVENTS_BATCH ? put_events(io, recovery) : OK;
 }
 
+static int compare_offsets(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+/* Entries are in the order in which the records became durable. */
 static enum err check_trailer(struct io *io, struct recovery *recovery, struct file *file,
                               uint64_t from)
 {
-    uint32_t next = 0;
     for (uint32_t i = 0; i < segment_scan_entries(&recovery->scan); i++) {
         struct segment_entry entry = segment_scan_entry(&recovery->scan, i);
-        if (entry.offset < from)
-            continue;
-        while (next < recovery->offset_count && recovery->offsets[next] < entry.offset)
-            next++;
-        if (next == recovery->offset_count || recovery->offsets[next] != entry.offset)
+        bool found = entry.offset < from ||
+                     (recovery->offset_count > 0 &&
+                      bsearch(&entry.offset, recovery->offsets, recovery->offset_count,
+                              sizeof entry.offset, compare_offsets) != NULL);
+        if (!found)
             TRY(check_entry(io, recovery, file, &entry));
     }
     return put_events(io, recovery);

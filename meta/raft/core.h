@@ -38,7 +38,7 @@ struct raft_inflight {
 /* What the leader knows of one follower.
  *
  *   PROBE -> REPLICATE        an append was acknowledged
- *   REPLICATE -> PROBE        an append was refused (a message was lost, or the follower lost its log)
+ *   REPLICATE -> PROBE        an append was refused: a message was lost, or its log
  *   PROBE, REPLICATE -> SNAPSHOT   what it needs was compacted
  *   SNAPSHOT -> REPLICATE, PROBE   it acknowledged the snapshot, or the sender gave up */
 struct raft_peer {
@@ -125,7 +125,7 @@ struct raft {
     uint64_t leader_commit;
     uint64_t applied;
 
-    /* Durability. Sequences number the writes; hard_sequence is the write that holds {term, vote}. */
+    /* Durability. Sequences number the writes; hard_sequence is the one with {term, vote}. */
     uint64_t durable_index;
     uint64_t generation;
     uint64_t sequence_next;
@@ -188,8 +188,8 @@ void raft_send_appends(struct raft *raft);
 struct raft_peer *raft_peer_find(const struct raft *raft, uint64_t id);
 
 /* output.c */
-/* Queue a message from this replica; fills group, from and the wait for the hard state. `term` 0 means
- * the current one. */
+/* Queue a message from this replica; fills group, from and the wait for the hard state. `term` 0
+ * means the current one. */
 void raft_send(struct raft *raft, struct raft_message message);
 /* Sequence of the write that makes the log durable up to `index`; 0 when it is already. */
 uint64_t raft_wait_for_index(const struct raft *raft, uint64_t index);

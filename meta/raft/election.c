@@ -1,4 +1,4 @@
-/* Votes: PreVote (thesis §9.6), one durable vote a term (Raft §5.2), the newer log wins (§5.4.1). */
+/* Votes: PreVote (thesis §9.6), one durable vote a term (§5.2), the newer log wins (§5.4.1). */
 #include "core.h"
 #include <assert.h>
 
@@ -7,8 +7,8 @@ static const struct raft_membership *membership_of(const struct raft *raft)
     return &raft_log_membership(&raft->log)->membership;
 }
 
-/* While the membership that leaves a voter out is not known to be committed, that voter may be the only one
- * with a log new enough to lead until it is (thesis §4.2.2). */
+/* While the membership that leaves a voter out is not known to be committed, that voter may be the
+ * only one with a log new enough to lead until it is (thesis §4.2.2). */
 static bool may_be_voter(const struct raft *raft)
 {
     for (uint32_t i = 0; i < raft->log.membership_count; i++)
@@ -121,8 +121,8 @@ static bool log_is_current(const struct raft *raft, const struct raft_message *m
     return message->index >= raft->log.last_index;
 }
 
-/* A replica that is no voter in its own membership answers too: it may be one in the newer membership
- * that the candidate already has (etcd: campaign_learner_must_vote). */
+/* A replica that is no voter in its own membership answers too: it may be one in the newer
+ * membership that the candidate already has (etcd: campaign_learner_must_vote). */
 void raft_receive_vote(struct raft *raft, const struct raft_message *message)
 {
     bool prevote = message->type == RAFT_PREVOTE;

@@ -1,3 +1,4 @@
+/* Runs of terms, a ring of payloads, a short list of memberships. */
 #include "log.h"
 #include "base/mem.h"
 #include <assert.h>

@@ -1,10 +1,10 @@
-/* What a replica knows of its log: terms of every entry as runs, payloads of the newest entries, and the
- * memberships by log position. Nothing here decides; raft.c and its neighbours do.
+/* What a replica knows of its log: terms of every entry as runs, payloads of the newest entries,
+ * and the memberships by log position. Nothing here decides; raft.c and its neighbours do.
  *
  *   compacted_index   durable   cache_first ...... last_index
  *   |  runs: terms of all of these ...................|
  *
- * Invariant: cache covers cache_first..last_index without gap (empty: cache_first == last_index + 1).
+ * Invariant: the cache covers cache_first..last_index; empty: cache_first == last_index + 1.
  * Invariant: run terms rise strictly, the first run begins at compacted_index + 1. */
 #pragma once
 #include "raft/raft.h"

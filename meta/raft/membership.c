@@ -1,3 +1,4 @@
+/* Sets of at most nine ids: linear search is the fast way. */
 #include "membership.h"
 #include "base/encode.h"
 #include "core.h"

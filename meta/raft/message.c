@@ -1,10 +1,11 @@
+/* The codec of messages between replicas. */
 #include "base/encode.h"
 #include "base/mem.h"
 #include "raft/raft.h"
 #include <assert.h>
 
-/* version u8, type u8, flags u8, then varints group, from, to, term, index, log_term, commit, round,
- * hint_index, hint_term, entry count; each entry: term varint, type u8, payload slice. */
+/* version u8, type u8, flags u8, then varints group, from, to, term, index, log_term, commit,
+ * round, hint_index, hint_term, entry count; each entry: term varint, type u8, payload slice. */
 enum { MESSAGE_VERSION = 1 };
 enum { FLAG_REJECT = 1, FLAG_TRANSFER = 2, FLAG_REPAIR = 4, FLAGS_ALL = 7 };
 enum { ENTRY_ENCODED_BYTES_MIN = 3 };

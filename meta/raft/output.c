@@ -62,8 +62,8 @@ uint64_t raft_wait_for_index(const struct raft *raft, uint64_t index)
     return raft->sequence_next - 1;
 }
 
-/* A message tells its receiver the term of this replica, and a vote tells the vote: both must be on disk
- * before it leaves, or a restarted replica could contradict itself (B18, B28). */
+/* A message tells its receiver the term of this replica, and a vote tells the vote: both must be on
+ * disk before it leaves, or a restarted replica could contradict itself (B18, B28). */
 static uint64_t wait_for_hard_state(const struct raft *raft)
 {
     if (MUTANT(VOTE_NOT_DURABLE) || raft_hard_state_durable(raft))

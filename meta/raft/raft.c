@@ -1,3 +1,4 @@
+/* Life, inputs, terms and roles, and following a leader. */
 #include "raft/raft.h"
 #include "base/mem.h"
 #include "core.h"
@@ -190,8 +191,8 @@ static void acknowledge(struct raft *raft, uint64_t index)
                     });
 }
 
-/* Tell the leader where this log may match: what is committed does, and beyond it no entry of a term later
- * than the leader's at that place (thesis §10.2.1, with the refinement of etcd). */
+/* Tell the leader where this log may match: what is committed does, and beyond it no entry of a
+ * term later than the leader's at that place (thesis §10.2.1, with the refinement of etcd). */
 static void refuse(struct raft *raft, uint64_t index, uint64_t term)
 {
     uint64_t hint = raft_log_find_conflict(&raft->log, index, term);
@@ -368,7 +369,8 @@ static bool is_vote_request(const struct raft_message *message)
     return message->type == RAFT_VOTE || message->type == RAFT_PREVOTE;
 }
 
-/* Thesis §4.2.3: who hears a leader, or is one, keeps it; only that leader's own transfer overrides. */
+/* Thesis §4.2.3: who hears a leader, or is one, keeps it; only that leader's own transfer
+ * overrides. */
 static bool sticky(const struct raft *raft)
 {
     if (MUTANT(NO_STICKINESS))
@@ -377,8 +379,8 @@ static bool sticky(const struct raft *raft)
            (raft->leader != 0 && raft->leader_silent_ticks < RAFT_ELECTION_TICKS);
 }
 
-/* A message of an earlier term: its sender must learn the current one, or it stays stuck (it may be a
- * leader that this replica, with its higher term, refuses to follow). */
+/* A message of an earlier term: its sender must learn the current one, or it stays stuck (it may be
+ * a leader that this replica, with its higher term, refuses to follow). */
 static void answer_stale(struct raft *raft, const struct raft_message *message)
 {
     struct raft_message reply = {.to = message->from, .reject = true};
@@ -504,10 +506,9 @@ void raft_set_snapshot_pending(struct raft *raft, bool pending)
 enum err raft_snapshot_installed(struct raft *raft, uint64_t index, uint64_t term,
                                  const struct raft_membership *membership)
 {
-    assert(raft->role != RAFT_LEADER);
     assert(raft_membership_valid(membership));
     raft->snapshot_pending = false;
-    if (index <= raft->commit)
+    if (raft->role == RAFT_LEADER || index <= raft->commit)
         return FAIL(ERR_STALE, "snapshot index=%" PRIu64 " commit=%" PRIu64, index, raft->commit);
     enter_term_of_snapshot(raft, term);
     struct raft_pending_output *output = &raft->output;

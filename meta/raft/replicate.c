@@ -1,4 +1,4 @@
-/* Leading: progress of followers (thesis §10.2), commit, read rounds, membership changes, transfer. */
+/* Leading: progress of followers (thesis §10.2), commit, read rounds, changes, transfer. */
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "core.h"
@@ -313,8 +313,8 @@ static void send_heartbeats(struct raft *raft)
         send_heartbeat(raft, &raft->peers[i]);
 }
 
-/* The joint membership is committed: go on to the final one. The final one is: who is not in it steps
- * down (thesis §4.2.2), after telling the others. */
+/* The joint membership is committed: go on to the final one. The final one is: who is not in it
+ * steps down (thesis §4.2.2), after telling the others. */
 static void advance_membership(struct raft *raft)
 {
     const struct raft_membership_at *at = raft_log_membership(&raft->log);
@@ -509,7 +509,7 @@ void raft_receive_heartbeat_reply(struct raft *raft, const struct raft_message *
 
 /* ---- reads ---- */
 
-/* Grant the running round when a quorum answered it, then begin the next for the reads that wait. */
+/* Grant the running round when a quorum answered it, then begin the next for waiting reads. */
 void raft_advance_reads(struct raft *raft)
 {
     struct raft_reads *reads = &raft->reads;
@@ -618,7 +618,7 @@ enum err raft_transfer_leader(struct raft *raft, uint64_t target)
     return OK;
 }
 
-/* A new voter must hold nearly the whole log, or the group could stand still while it catches up. */
+/* A new voter holds nearly the whole log, or the group could stand still while it catches up. */
 static bool may_promote(const struct raft *raft, uint64_t id)
 {
     if (raft_membership_is_voter(membership_of(raft), id))

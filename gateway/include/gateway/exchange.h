@@ -1,10 +1,10 @@
-/* One HTTP request and its answer, without HTTP: what operations and the simulator know. http.c makes
- * exchanges from libmicrohttpd; tests make them from memory.
+/* One HTTP request and its answer, without HTTP: what operations and the simulator know. http.c
+ * makes exchanges from libmicrohttpd; tests make them from memory.
  *
- * Life: the transport fills the head and runs gateway_serve on a fiber of its own; the handler reads the body or not,
- * and answers exactly once: exchange_respond, or exchange_begin + exchange_send until content_bytes were sent. A
- * body that was not read when the answer is given is drained by the transport up to EXCHANGE_DRAIN_BYTES_MAX, beyond which
- * the connection closes. */
+ * Life: the transport fills the head and runs gateway_serve on a fiber of its own; the handler
+ * reads the body or not, and answers exactly once: exchange_respond, or exchange_begin +
+ * exchange_send until content_bytes were sent. A body that was not read when the answer is given is
+ * drained by the transport up to EXCHANGE_DRAIN_BYTES_MAX, beyond which the connection closes. */
 #pragma once
 #include "base/buf.h"
 #include "base/bytes.h"
@@ -13,21 +13,25 @@
 
 enum {
     EXCHANGE_DRAIN_BYTES_MAX = 8 << 20,
-    EXCHANGE_HEADERS_MAX = 64,        /* of an answer */
+    EXCHANGE_HEADERS_MAX = 128,           /* of an answer */
     EXCHANGE_HEADER_BYTES_MAX = 24 << 10, /* names and values of an answer */
-    EXCHANGE_BODY_BYTES_MAX = 16 << 20, /* of an answer given as a whole */
+    EXCHANGE_BODY_BYTES_MAX = 16 << 20,   /* of an answer given as a whole */
     EXCHANGE_SEND_BYTES_MAX = 1 << 20,
 };
 
 struct exchange;
 
 struct exchange_transport {
-    /* Body bytes into dst: at least one, 0 when the body has ended. Waits at most for the slow-client rule. ERR_CLOSED: the client left; ERR_TIMEOUT: too slow; ERR_INVALID: the framing broke. */
+    /* Body bytes into dst: at least one, 0 when the body has ended. Waits at most for the slow-
+     * client rule. ERR_CLOSED: the client left; ERR_TIMEOUT: too slow; ERR_INVALID: the framing
+     * broke. */
     enum err (*read)(struct io *io, struct exchange *exchange, uint8_t *dst, size_t bytes,
                      size_t *out_bytes);
-    /* Send status, headers and either the whole `body` (content_bytes == body.bytes) or the start of a streamed one. */
+    /* Send status, headers and either the whole `body` (content_bytes == body.bytes) or the start
+     * of a streamed one. */
     enum err (*respond)(struct io *io, struct exchange *exchange, struct slice body, bool streamed);
-    /* Next bytes of a streamed body: waits until the transport took them all. ERR_CLOSED, ERR_TIMEOUT. */
+    /* Next bytes of a streamed body: waits until the transport took them all. ERR_CLOSED,
+     * ERR_TIMEOUT. */
     enum err (*send)(struct io *io, struct exchange *exchange, struct slice bytes);
 };
 
@@ -45,12 +49,13 @@ struct exchange {
     struct bytes headers; /* "name: value\0" pairs as exchange_header writes them */
     uint32_t header_count;
     uint64_t content_bytes;
-    uint64_t body_bytes_sent; /* of a streamed answer */
+    uint64_t body_bytes_sent; /* or given to the transport */
     bool responded;
     bool close; /* close the connection after the answer */
 };
 
-/* Add an answer header; the value is checked (no control bytes: one that has some is dropped with a warning). */
+/* Add an answer header; the value is checked (no control bytes: one that has some is dropped with a
+ * warning). */
 void exchange_header(struct exchange *exchange, const char *name, struct slice value);
 void exchange_header_text(struct exchange *exchange, const char *name, const char *value);
 void exchange_header_format(struct exchange *exchange, const char *name, const char *format, ...)

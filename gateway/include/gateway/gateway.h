@@ -1,5 +1,5 @@
-/* The S3 API over exchanges: authenticate, authorise, admit, run the operation, answer. Stateless but for caches and
- * limits; any number of gateways serve the same cluster. */
+/* The S3 API over exchanges: authenticate, authorise, admit, run the operation, answer. Stateless
+ * but for caches and limits; any number of gateways serve the same cluster. */
 #pragma once
 #include "base/buf.h"
 #include "gateway/exchange.h"
@@ -14,10 +14,12 @@ struct gateway_options {
     struct meta_client *meta;
     struct storage_client *storage;
     struct metrics *metrics;
-    struct s3_config s3;             /* borrowed strings */
-    size_t body_budget_bytes;        /* for bodies in flight, 0 = 256 MiB; used up: wait, then 503 SlowDown */
-    uint32_t requests_max;           /* running at once per reactor, 0 = 1000; beyond: 503 SlowDown */
-    bool (*ready)(void *context);    /* false: 503 ServiceUnavailable-like SlowDown for every request */
+    struct s3_config s3; /* borrowed strings */
+    size_t
+        body_budget_bytes; /* for bodies in flight, 0 = 256 MiB; used up: wait, then 503 SlowDown */
+    uint32_t requests_max; /* running at once per reactor, 0 = 1000; beyond: 503 SlowDown */
+    bool (*ready)(
+        void *context); /* false: 503 ServiceUnavailable-like SlowDown for every request */
     void *ready_context;
 };
 

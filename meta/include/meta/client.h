@@ -111,7 +111,8 @@ enum err meta_upload_find(struct io *io, struct meta_client *client, uint64_t bu
                           struct slice key, uint64_t upload_id, struct upload **out_upload);
 enum err meta_upload_list(struct io *io, struct meta_client *client, const struct list_query *query,
                           struct list_page **out_page);
-/* Conditions and attributes of the put are ignored. Replaces an earlier part of that number. ERR_NOT_FOUND: no such upload. */
+/* Conditions and attributes of the put are ignored; a part is made of blocks, or empty: ERR_INVALID with inline
+ * bytes. Replaces an earlier part of that number. ERR_NOT_FOUND: no such upload. */
 enum err meta_part_put(struct io *io, struct meta_client *client, uint64_t upload_id,
                        uint32_t part_number, const struct object_put *put,
                        struct object_written *out_written);

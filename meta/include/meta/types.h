@@ -12,8 +12,7 @@ enum {
     META_INLINE_BYTES_MAX = 16 << 10, /* larger objects live in blocks */
     META_ATTRIBUTES_BYTES_MAX = 16 << 10,
     META_BLOCK_BYTES_MAX = 64 << 20,
-    META_OBJECT_BLOCKS_MAX =
-        256, /* of one PUT or one part: 5 GiB and blocks that were closed early */
+    META_OBJECT_BLOCKS_MAX = 256, /* of one PUT or part: 5 GiB, and blocks closed early */
     META_PARTS_MAX = 10000,
     META_LIST_MAX = 1000, /* entries of one page */
     META_CHECKSUM_BYTES_MAX = 32,
@@ -94,7 +93,7 @@ void object_free(struct object *object);
 DEFINE_AUTO(object, object_free)
 
 /* Conditions of a write, judged in apply against the current version. */
-enum write_condition {
+enum condition_rule {
     CONDITION_NONE = 0,
     CONDITION_ABSENT = 1,  /* If-None-Match: * */
     CONDITION_PRESENT = 2, /* If-Match: * */
@@ -102,7 +101,7 @@ enum write_condition {
     CONDITION_STAMP = 4,   /* the version read before is still the current one */
 };
 struct write_conditions {
-    enum write_condition kind;
+    enum condition_rule kind;
     struct object_etag etag; /* CONDITION_ETAG */
     uint64_t stamp;          /* CONDITION_STAMP */
     uint64_t

@@ -1,7 +1,8 @@
 /* A metadata service without Raft: the client's calls become entries that are applied at once.
  *
- * The test answers for the server (server_calls.h) and for the one question kv asks the runtime. All entries are kept, so
- * that a test can apply them again elsewhere. FIXTURE_SERVER defines the functions; use it once per test program. */
+ * The test answers for the server (server_calls.h) and for the one question kv asks the runtime.
+ * All entries are kept, so that a test can apply them again elsewhere. FIXTURE_SERVER defines
+ * the functions; use it once per test program. */
 #pragma once
 #include "base/mem.h"
 #include "entry.h"

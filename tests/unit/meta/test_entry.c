@@ -63,7 +63,8 @@ static const struct {
     {"expand", {.type = COMMAND_EXPAND}},
 };
 
-/* Decoding and encoding again gives the same bytes; every shorter input and one byte more are refused. */
+/* Decoding and encoding again gives the same bytes; every shorter input and one byte more are
+ * refused. */
 static void commands_are_read_as_written(void **unused)
 {
     (void)unused;

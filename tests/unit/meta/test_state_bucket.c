@@ -110,7 +110,8 @@ static void a_bucket_with_objects_comes_back_to_life(void **unused)
     world_deinit(&world);
 }
 
-/* A marks, B marks and finds an object, the object goes, A's late CLOSE must not close what B brings back to life. */
+/* A marks, B marks and finds an object, the object goes, A's late CLOSE must not close what B
+ * brings back to life. */
 static void a_late_close_is_refused_after_a_later_attempt(void **unused)
 {
     (void)unused;

@@ -67,10 +67,36 @@ static void listings_follow_prefix_delimiter_and_marker(void **unused)
     world_deinit(&world);
 }
 
+/* A marker longer than any key is still a place in the order. */
+static void a_marker_may_be_longer_than_a_key(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    static uint8_t key[META_KEY_BYTES_MAX];
+    static uint8_t marker[META_KEY_BYTES_MAX + 100];
+    memset(key, 'k', sizeof key);
+    memset(marker, 'k', sizeof marker);
+    const struct slice names[] = {slice_of(key, sizeof key), SLICE_LITERAL("l")};
+    for (size_t i = 0; i < 2; i++) {
+        struct object_put put = {.bucket_id = world.bucket_id, .key = names[i]};
+        struct object_written written;
+        assert_int_equal(meta_object_put(NULL, world.client, &put, &written), OK);
+    }
+    struct list_query query = {
+        .bucket_id = world.bucket_id, .after = slice_of(marker, sizeof marker), .max = 10};
+    AUTO(list_page) page = NULL;
+    assert_int_equal(meta_object_list(NULL, world.client, &query, &page), OK);
+    assert_int_equal(page->count, 1);
+    assert_true(slice_equal(page->entries[0].key, names[1]));
+    world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(listings_follow_prefix_delimiter_and_marker),
+        cmocka_unit_test(a_marker_may_be_longer_than_a_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

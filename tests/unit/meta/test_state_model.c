@@ -1,5 +1,6 @@
-/* Random operations against a plain model: what is stored, listed, live, free and never (I21, I22), and that the same entries
- * give the same state (I10), also after a crash between them (I9). */
+/* Random operations against a plain model: what is stored, listed, live, free and never (I21,
+ * I22), and that the same entries give the same state (I10), also after a crash between them
+ * (I9). */
 #include "fixture.h"
 
 FIXTURE_SERVER
@@ -690,7 +691,8 @@ static void stores_equal(struct kv *a, struct kv *b)
     assert_false(kv_iterator_valid(right));
 }
 
-/* A replica that crashes on its way, each time back to some state since its last flush, ends as the one that never did. */
+/* A replica that crashes on its way, each time back to some state since its last flush, ends as
+ * the one that never did. */
 static void check_replay(struct model *model)
 {
     struct meta_server *server = model->world.server;

@@ -47,6 +47,16 @@ static uint32_t free_count(struct world *world)
     return page->count;
 }
 
+static struct applied_row applied_row(struct world *world)
+{
+    struct row_key key = row_key_table(TABLE_APPLIED);
+    AUTO_VALUE(bytes) value = {.max = KV_VALUE_BYTES_MAX};
+    assert_int_equal(kv_get(the_lane(), world->server->kv, row_key_slice(&key), &value), OK);
+    struct applied_row row;
+    assert_int_equal(applied_row_decode(bytes_slice(&value), &row), OK);
+    return row;
+}
+
 static void conditions_are_judged_against_the_current_version(void **unused)
 {
     (void)unused;
@@ -175,6 +185,9 @@ static void blocks_are_accepted_under_their_open_lease_only(void **unused)
     assert_int_equal(meta_block_stage(NULL, world.client, world.bucket_id, &closed, &late, &other),
                      ERR_STALE_EPOCH);
 
+    struct block_ref last = {.id = {closed.volume, closed.to - 1}, .bytes = 1};
+    assert_int_equal(put_blocks(&world, "last", &last, &closed, 1, 0), ERR_STALE_EPOCH);
+
     /* Another lease's name does not help, nor does one that claims everything. */
     struct lease next;
     assert_int_equal(meta_lease_open(NULL, world.client, world.volume.id, 1, 1, &next), OK);
@@ -188,10 +201,23 @@ static void blocks_are_accepted_under_their_open_lease_only(void **unused)
     /* A staged block was accepted before. */
     assert_int_equal(put_blocks(&world, "staged", &staged, &closed, 1, intent), OK);
     assert_int_equal(put_blocks(&world, "twice", &staged, &closed, 1, intent), ERR_STALE_EPOCH);
+    assert_int_equal(applied_row(&world).intent_count, 0); /* refused stages count nothing */
     world_deinit(&world);
 }
 
-/* The gaps in the sequence of closings leave open leases open. */
+/* The closed range that begins at `from`; 0: there is none. */
+static uint64_t closed_to(struct world *world, uint64_t from)
+{
+    struct row_key key = row_key_2(TABLE_CLOSED, world->volume.id, from);
+    AUTO_VALUE(bytes) value = {.max = KV_VALUE_BYTES_MAX};
+    uint64_t to = 0;
+    if (kv_get(the_lane(), world->server->kv, row_key_slice(&key), &value) == OK)
+        assert_int_equal(number_row_decode(bytes_slice(&value), &to), OK);
+    return to;
+}
+
+/* Gaps in the order of closings leave open leases open; what is closed becomes one row in the
+ * end. */
 static void leases_close_in_any_order(void **unused)
 {
     (void)unused;
@@ -214,6 +240,9 @@ static void leases_close_in_any_order(void **unused)
             assert_int_equal(status_of(&world, last), expected);
         }
     }
+    assert_int_equal(closed_to(&world, leases[0].from), leases[3].to);
+    for (unsigned i = 1; i < 4; i++)
+        assert_int_equal(closed_to(&world, leases[i].from), 0);
     world_deinit(&world);
 }
 

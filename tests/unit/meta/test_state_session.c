@@ -138,6 +138,23 @@ static void an_idle_session_is_closed_by_tick_time(void **unused)
     world_deinit(&world);
 }
 
+static void ticks_keep_their_own_session_alive(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    struct meta_server *server = world.server;
+    for (uint64_t ms = 0; ms < 3 * SESSION_IDLE_MS; ms += 5000) {
+        server->wall_ms += 5000;
+        struct command tick = {.type = COMMAND_TICK, .tick = {.tick_ms = server->wall_ms}};
+        struct entry_header header = {.wall_ms = server->wall_ms, .session = server->session};
+        assert_int_equal(server_entry(server, &header, &tick).err, OK);
+        reopen(&world);
+    }
+    assert_int_equal(propose_next(&world).outcome, RESULT_APPLIED);
+    world_deinit(&world);
+}
+
 static void time_without_ticks_closes_nothing(void **unused)
 {
     (void)unused;
@@ -175,6 +192,7 @@ int main(void)
         cmocka_unit_test(what_is_done_is_stale_and_its_result_is_freed),
         cmocka_unit_test(more_results_than_a_session_may_keep_are_refused),
         cmocka_unit_test(an_idle_session_is_closed_by_tick_time),
+        cmocka_unit_test(ticks_keep_their_own_session_alive),
         cmocka_unit_test(time_without_ticks_closes_nothing),
         cmocka_unit_test(other_entries_move_the_position_and_keep_the_membership),
     };

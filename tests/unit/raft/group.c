@@ -1,3 +1,4 @@
+/* Disks, network and checks of a simulated group. */
 #include "group.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -242,7 +243,8 @@ static uint32_t majority_of(const struct group *group, const uint64_t *ids, uint
     return count == 0 || holders > count / 2;
 }
 
-/* I4: what a leader says is committed is on the disks of a quorum, and on its own if it counts itself. */
+/* I4: what a leader says is committed is on the disks of a quorum, and on its own if it counts
+ * itself. */
 static void check_commit(struct group *group, const struct replica *replica)
 {
     struct raft_status status;
@@ -326,7 +328,8 @@ static void check_packet(const struct group *group, struct replica *replica,
         group_violation(group,
                         "B18 replica %" PRIu64 " sends %s of term %" PRIu64 " before it is durable",
                         replica->id, message_type_text(message->type), message->term);
-    /* An acknowledgement of an earlier term was true when it was made; what it names may be gone now. */
+    /* An acknowledgement of an earlier term was true when it was made; what it names may be gone
+     * now. */
     if (message->type == RAFT_APPEND_REPLY && !message->reject &&
         message->term == disk->hard_state.term && message->index > disk_last(disk))
         group_violation(group,

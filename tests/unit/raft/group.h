@@ -1,9 +1,9 @@
 /* A group of replicas on simulated disks and a network of encoded messages, for scripts and seeds.
  *
- * The caller decides what happens when: which packet arrives, which write becomes durable, who crashes.
- * After each step the group checks the invariants of consensus that it can see from outside: I1, I2, I4,
- * I6, I8, I9 of the design, and that no message leaves before what it claims is on its sender's disk.
- * A violation ends the process through group_violation. */
+ * The caller decides what happens when: which packet arrives, which write becomes durable, who
+ * crashes. After each step the group checks the invariants of consensus that it can see from
+ * outside: I1, I2, I4, I6, I8, I9 of the design, and that no message leaves before what it claims
+ * is on its sender's disk. A violation ends the process through group_violation. */
 #pragma once
 #include "base/bytes.h"
 #include "raft/raft.h"

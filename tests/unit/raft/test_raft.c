@@ -1,3 +1,4 @@
+/* Limits, start, log positions, quorums and encoding of one replica. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
-/* Runs the scripts of tests/data/raft. Each holds comments (#), commands ("> verb ...") and, below each command,
- * the output it must print. RAFT_SCRIPTS_WRITE=1 rewrites the outputs; review them as a diff.
+/* Runs the scripts of tests/data/raft. Each holds comments (#), commands ("> verb ...") and, below
+ * each command, the output it must print. RAFT_SCRIPTS_WRITE=1 rewrites the outputs; review them as
+ * a diff.
  *
  *   group voters=1,2,3 [learners=4] [seed=N]
  *   tick ID [COUNT]            elect ID: tick until it campaigns, then settle

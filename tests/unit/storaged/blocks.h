@@ -14,8 +14,24 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
+
+/* cmocka leaves a failed test by longjmp, which does not work from a fiber. */
+#undef assert_int_equal
+#undef assert_true
+#define assert_int_equal(a, b) require((uint64_t)(a), (uint64_t)(b), #a " == " #b, __LINE__)
+#define assert_true(a) require((a) ? 1 : 0, 1, #a, __LINE__)
+
+static inline void require(uint64_t a, uint64_t b, const char *what, int line)
+{
+    if (a == b)
+        return;
+    fprintf(stderr, "line %d: %s: %llu, %llu\n", line, what, (unsigned long long)a,
+            (unsigned long long)b);
+    abort();
+}
 
 static inline uint64_t mix(uint64_t x)
 {

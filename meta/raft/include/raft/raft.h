@@ -2,26 +2,26 @@
  *
  * No clock, no thread, no I/O, no callback. The owner (one fiber per replica) does, for ever:
  *
- *   1. feed inputs: raft_tick, raft_receive, raft_propose, raft_read, raft_persisted, raft_applied, ...
+ *   1. feed inputs: raft_tick, raft_receive, raft_propose, raft_read, raft_applied, ...
  *   2. while raft_has_output: raft_take_output, and before the next input
- *        - copy `hard_state` and the entries of `append` into ONE ordered log stream, in this order;
- *        - send `messages` whose wait_sequence is 0 or durable already; queue the others (they never
- *          carry entries) until raft_persisted was called with a token of at least that sequence;
+ *        - copy `hard_state`, truncation and entries into ONE ordered log stream, in this order;
+ *        - send `messages` whose wait_sequence is 0 or durable already; queue the others (they
+ *          never carry entries) until a token of at least that sequence is durable;
  *        - hand `committed` to the apply lane, and loads and snapshots to whoever does them.
  *   3. when a write and all writes before it are durable: raft_persisted(token of that output).
  *
- * Rules inside (Raft = Ongaro's thesis): PreVote, CheckQuorum and stickiness; ReadIndex in rounds that
- * only the leader numbers; a replica counts for a commit with what it reported durable, the leader
- * included; a message that tells of a term, vote or entry waits until that is durable; joint consensus
- * only, in force when appended; followers never forward proposals.
+ * Rules inside (Raft = Ongaro's thesis): PreVote, CheckQuorum and stickiness; ReadIndex in rounds
+ * that only the leader numbers; a replica counts for a commit with what it reported durable, the
+ * leader included; a message that tells of a term, vote or entry waits until that is durable; joint
+ * consensus only, in force when appended; followers never forward proposals.
  *
- * Payloads: entries that are not yet durable and applied are kept in memory, and the newest older ones
- * up to cache_bytes_max. Terms of the whole log are kept as runs, so log matching never reads the disk.
- * What a lagging follower needs beyond the memory is asked for by `loads`. Entries that a restarted
- * replica has on disk but not in memory are read by the owner when it applies them.
+ * Payloads: entries that are not yet durable and applied are kept in memory, and the newest older
+ * ones up to cache_bytes_max. Terms of the whole log are kept as runs, so log matching never reads
+ * the disk. What a lagging follower needs beyond the memory is asked for by `loads`. Entries that a
+ * restarted replica has on disk but not in memory are read by the owner when it applies them.
  *
- * Lifetime: what an output points to is valid until the next call with a non-const raft. The payload
- * of an entry in a `committed` range stays in place until raft_applied covers it. */
+ * Lifetime: what an output points to is valid until the next call with a non-const raft. The
+ * payload of an entry in a `committed` range stays in place until raft_applied covers it. */
 #pragma once
 #include "base/bytes.h"
 #include "base/err.h"
@@ -52,8 +52,9 @@ enum {
 
 /* ---- membership ---- */
 
-/* Voters and learners. While old_voter_count > 0 the membership is joint: a quorum needs a majority of
- * `voters` and of `old_voters`. Ids are never 0 and never used again after a replica lost its state. */
+/* Voters and learners. While old_voter_count > 0 the membership is joint: a quorum needs a majority
+ * of `voters` and of `old_voters`. Ids are never 0 and never used again after a replica lost its
+ * state. */
 struct raft_membership {
     uint64_t voters[RAFT_VOTERS_MAX];
     uint64_t old_voters[RAFT_VOTERS_MAX];
@@ -123,7 +124,7 @@ struct raft_message {
     uint64_t to;
     uint64_t term;
     uint64_t index;    /* APPEND: index before the entries; VOTE: last; APPEND_REPLY: match, or the
-                         * refused previous index */
+                        * refused previous index */
     uint64_t log_term; /* term of `index` in requests */
     uint64_t commit;   /* APPEND, HEARTBEAT */
     uint64_t round;    /* HEARTBEAT and its reply: read round of the leader of `term` */
@@ -146,7 +147,7 @@ void raft_entries_deinit(struct raft_entries *entries);
 
 void raft_message_encode(struct bytes *out, const struct raft_message *message);
 /* Payloads borrow from `input`, the entry array is `storage`; any input is safe.
- * ERR_CORRUPT: malformed. ERR_UNSUPPORTED: version of a later release. ERR_LIMIT: too many entries. */
+ * ERR_CORRUPT: malformed. ERR_UNSUPPORTED: version of a later release. ERR_LIMIT: entries. */
 enum err raft_message_decode(struct slice input, struct raft_entries *storage,
                              struct raft_message *out_message);
 
@@ -165,8 +166,8 @@ struct raft_config {
     uint64_t group;
     struct raft_hard_state hard_state;
     struct raft_log_view log;
-    /* By index; the first one at or below the commit hint, all later ones in the log follow. Index 0 is
-     * the membership the group was made with. */
+    /* By index; the first one at or below the commit hint, all later ones in the log follow. Index
+     * 0 is the membership the group was made with. */
     const struct raft_membership_at *memberships;
     uint32_t membership_count;
     uint64_t applied_index;         /* of the state store, within the log or its compacted end */
@@ -176,8 +177,8 @@ struct raft_config {
 };
 
 /* A follower without leader. Everything in `config` is copied.
- * ERR_CORRUPT: the durable parts contradict each other (applied beyond the log, terms that fall, a term
- *              in the log above the hard state's, no membership): the owner stops with a report.
+ * ERR_CORRUPT: the durable parts contradict each other (applied beyond the log, terms that fall,
+ *              an entry's term above the hard state's, no membership): stop with a report.
  * ERR_LIMIT: more than RAFT_MEMBERSHIPS_MAX memberships or RAFT_TERM_RUNS_MAX runs. */
 enum err raft_new(const struct raft_config *config, struct raft **out_raft);
 void raft_free(struct raft *raft);
@@ -195,9 +196,10 @@ void raft_tick(struct raft *raft);
 enum err raft_receive(struct raft *raft, const struct raft_message *message);
 
 /* Append a RAFT_COMMAND made of the slices joined (copied; together 1..RAFT_PAYLOAD_BYTES_MAX).
- * It took effect exactly when a `committed` range covers out_index while the entry there has out_term.
- * ERR_NOT_LEADER: ask raft_leader. ERR_BUSY: too many uncommitted bytes, or leadership is being
- * transferred; answer SlowDown. ERR_LIMIT: payload too large. */
+ * It took effect exactly when a `committed` range covers out_index while the entry there has
+ * out_term.
+ * ERR_NOT_LEADER: ask raft_leader. ERR_LIMIT: payload too large.
+ * ERR_BUSY: too many uncommitted bytes, or leadership is being transferred; answer SlowDown. */
 enum err raft_propose(struct raft *raft, const struct slice *slices, uint32_t slice_count,
                       uint64_t *out_index, uint64_t *out_term);
 
@@ -205,13 +207,13 @@ struct raft_read_ticket {
     uint64_t number; /* grows by one with each read */
     uint64_t index;  /* not 0: granted at once, read when this index is applied */
 };
-/* Ask for a linearizable read. If not granted at once, it is when a grant's ticket_last reaches `number`,
- * and it failed when output.reads_failed_last does. A sole voter is granted at once.
+/* Ask for a linearizable read. If not granted at once, it is when a grant's ticket_last reaches
+ * `number`, and it failed when output.reads_failed_last does. A sole voter is granted at once.
  * ERR_NOT_LEADER: ask raft_leader. */
 enum err raft_read(struct raft *raft, struct raft_read_ticket *out_ticket);
 
-/* What an output told to write. last_index belongs to one generation of the log; truncation and snapshot
- * installation start the next one. */
+/* What an output told to write. last_index belongs to one generation of the log; truncation and
+ * snapshot installation start the next one. */
 struct raft_token {
     uint64_t sequence; /* of the write, from 1 */
     uint64_t generation;
@@ -229,35 +231,36 @@ void raft_applied(struct raft *raft, uint64_t index);
  * ERR_NOT_LEADER. ERR_INVALID: not another voter. ERR_BUSY: a transfer is going on. */
 enum err raft_transfer_leader(struct raft *raft, uint64_t target);
 
-/* Change voters and learners to `target` (not joint). If voters change, Joint(old, target) is appended now
- * and Final(target) by the leader of the day when that is committed.
- * ERR_NOT_LEADER. ERR_INVALID: malformed target. ERR_BUSY: nothing committed in this term yet, or a change
- * or a transfer is going on. ERR_PRECONDITION: a new voter is no learner within RAFT_PROMOTE_LAG_MAX
- * entries. */
+/* Change voters and learners to `target` (not joint). If voters change, Joint(old, target) is
+ * appended now and Final(target) by the leader of the day when that is committed.
+ * ERR_NOT_LEADER. ERR_INVALID: malformed target.
+ * ERR_BUSY: nothing committed in this term yet, or a change or a transfer is going on.
+ * ERR_PRECONDITION: a new voter is no learner within RAFT_PROMOTE_LAG_MAX. */
 enum err raft_change_membership(struct raft *raft, const struct raft_membership *target,
                                 uint64_t *out_index);
 
 /* The log was cut: entries up to `index` (<= applied) are gone from disk. */
 void raft_compacted(struct raft *raft, uint64_t index);
 
-/* A snapshot is being received: the replica does not campaign until installed or called with false. */
+/* A snapshot is being received: no campaign until it is installed or this is called with false. */
 void raft_set_snapshot_pending(struct raft *raft, bool pending);
-/* A snapshot at (index, term) was installed in the log stream and is durable; applied and commit move to it;
- * the owner stopped applying earlier entries before. Log entries
- * beyond it stay if the log holds that (index, term), else output.append truncates them.
- * ERR_STALE: not above the commit index, nothing changed. */
+/* A snapshot at (index, term) was installed in the log stream and is durable; applied and commit
+ * move to it; the owner stopped applying earlier entries before. Log entries beyond it stay if the
+ * log holds that (index, term), else the next output truncates them.
+ * ERR_STALE: not above the commit index, or this replica leads; nothing changed. */
 enum err raft_snapshot_installed(struct raft *raft, uint64_t index, uint64_t term,
                                  const struct raft_membership *membership);
-/* The sender of an output's `snapshots` gave up: the follower is probed again. Success needs no call. */
+/* The sender of an output's `snapshots` gave up: the follower is probed again. */
 void raft_snapshot_failed(struct raft *raft, uint64_t peer);
 
-/* Damaged log (entries from first_unknown on may be missing): no votes, no campaign, no acknowledgement at
- * or beyond first_unknown; entries the leader sends for the gap come out as `repairs`. Call again with
- * the next unknown index as gaps fill, and with false when the log is whole up to the leader's commit. */
+/* Damaged log (entries from first_unknown on may be missing): no votes, no campaign, no
+ * acknowledgement at or beyond first_unknown; entries the leader sends for the gap come out as
+ * `repairs`. Call again with the next unknown index as gaps fill, and with false when the log is
+ * whole up to the leader's commit. */
 void raft_set_repair(struct raft *raft, bool repair, uint64_t first_unknown);
 
-/* Answer to one of output.loads: entries from first_index on, copied. count 0: could not be read; asked
- * again later. Ignored when no longer wanted. */
+/* Answer to one of output.loads: entries from first_index on, copied. count 0: could not be read;
+ * asked again later. Ignored when no longer wanted. */
 void raft_entries_loaded(struct raft *raft, uint64_t peer, uint64_t first_index,
                          const struct raft_entry *entries, uint32_t count);
 
@@ -265,8 +268,8 @@ void raft_entries_loaded(struct raft *raft, uint64_t peer, uint64_t first_index,
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
-/* The leader confirmed itself in one round: all reads up to ticket_last not granted before may be served
- * when `index` is applied. */
+/* The leader confirmed itself in one round: all reads up to ticket_last not granted before may be
+ * served when `index` is applied. */
 struct raft_read_grant {
     uint64_t ticket_last;
     uint64_t index;

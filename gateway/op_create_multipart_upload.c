@@ -1,0 +1,88 @@
+/* CreateMultipartUpload. */
+#include "attributes.h"
+#include "operations.h"
+#include "upload_text.h"
+
+struct kind {
+    enum checksum_algorithm algorithm;
+    enum checksum_type type;
+};
+
+static char ascii_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static enum s3_error refuse_kind(struct context *context, const struct kind *kind)
+{
+    char name[16] = {0};
+    const char *algorithm = checksum_name(kind->algorithm);
+    for (size_t i = 0; algorithm[i] != '\0' && i + 1 < sizeof name; i++)
+        name[i] = ascii_lower(algorithm[i]);
+    return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                       "The %s checksum type cannot be used with the %s checksum algorithm.",
+                       checksum_type_name(kind->type), name);
+}
+
+/* The checksum that the whole object is to have; algorithm NONE when none is named. */
+static enum s3_error read_kind(struct context *context, struct kind *out_kind)
+{
+    struct kind kind = {0};
+    struct slice algorithm = s3_request_header(context->request, "x-amz-checksum-algorithm");
+    struct slice type = s3_request_header(context->request, "x-amz-checksum-type");
+    if (algorithm.bytes > 0) {
+        kind.algorithm = checksum_by_name(algorithm);
+        if (kind.algorithm == CHECKSUM_NONE)
+            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                               "Checksum algorithm provided is unsupported. Please try again with "
+                               "any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]");
+        kind.type = checksum_type_default(kind.algorithm);
+    }
+    if (type.bytes > 0 && !checksum_type_by_name(type, &kind.type))
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                           "Value for x-amz-checksum-type header is invalid.");
+    if (type.bytes > 0 && kind.algorithm == CHECKSUM_NONE)
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                           "The x-amz-checksum-type header can only be used with the "
+                           "x-amz-checksum-algorithm header.");
+    if (kind.algorithm != CHECKSUM_NONE && !checksum_type_allowed(kind.algorithm, kind.type))
+        return refuse_kind(context, &kind);
+    *out_kind = kind;
+    return S3_OK;
+}
+
+static enum s3_error answer(struct io *io, struct context *context, const struct kind *kind,
+                            uint64_t upload_id)
+{
+    if (kind->algorithm != CHECKSUM_NONE) {
+        exchange_header_text(context->exchange, "x-amz-checksum-algorithm",
+                             checksum_name(kind->algorithm));
+        exchange_header_text(context->exchange, "x-amz-checksum-type",
+                             checksum_type_name(kind->type));
+    }
+    AUTO_VALUE(bytes) document = {.max = CONTEXT_DOCUMENT_BYTES_MAX};
+    struct upload_text text = upload_text_of(upload_id);
+    struct xml_writer xml = xml_document(&document, "InitiateMultipartUploadResult", true);
+    xml_element_text(&xml, "Bucket", context->bucket.name);
+    xml_element(&xml, "Key", s3_request_key(context->request));
+    xml_element_text(&xml, "UploadId", text.text);
+    xml_finish(&xml);
+    return context_respond_xml(io, context, 200, &document);
+}
+
+enum s3_error op_create_multipart_upload(struct io *io, struct context *context)
+{
+    TRY(context_bucket(io, context));
+    TRY(context_refuse_unsupported(context));
+    struct kind kind;
+    TRY(read_kind(context, &kind));
+    AUTO_VALUE(bytes) attributes = {.max = META_ATTRIBUTES_BYTES_MAX};
+    TRY(attributes_from_request(context, &attributes));
+
+    uint64_t id;
+    enum err err = meta_upload_create(io, context->gateway->options.meta, context->bucket.id,
+                                      s3_request_key(context->request), bytes_slice(&attributes),
+                                      (uint8_t)kind.algorithm, (uint8_t)kind.type, &id);
+    TRY(context_written(context, &(struct write_conditions){0}, err, "upload create"));
+    return answer(io, context, &kind, id);
+}

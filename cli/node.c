@@ -152,8 +152,7 @@ static enum err meta_start(struct io *io, const struct node_options *options,
     return made == OK ? OK : write_marker(io, directory, marker);
 }
 
-static enum err services_start(struct io *io, const struct node_options *options,
-                               struct node *node)
+static enum err services_start(struct io *io, const struct node_options *options, struct node *node)
 {
     node->meta_client = meta_client_new(node->meta);
     TRY(storage_start(io, node->storage, node->meta_client));

@@ -86,8 +86,7 @@ static enum err set_reactors(struct server_options *options, const char *name, c
     return OK;
 }
 
-static enum err set_body_memory(struct server_options *options, const char *name,
-                                const char *value)
+static enum err set_body_memory(struct server_options *options, const char *name, const char *value)
 {
     if (text_parse_u64(slice_of_text(value), 1 << 20, &options->body_budget_mib) != OK ||
         options->body_budget_mib < 32)

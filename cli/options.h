@@ -22,7 +22,7 @@ struct server_options {
     uint32_t domain_count;
     const char *directories[OPTIONS_DIRECTORIES_MAX];
     uint32_t directory_count;
-    uint32_t reactor_count;    /* 0 = one per processor */
+    uint32_t reactor_count; /* 0 = one per processor */
     uint64_t body_budget_mib;
     bool refuse_unsigned_payload;
     enum log_level log_level;

@@ -7,7 +7,6 @@
 #include "gateway/http.h"
 #include "runtime/runtime.h"
 
-
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -51,8 +50,8 @@ static void register_metrics(struct server *server)
     server->fibers = metrics_gauge(server->metrics, "shale_fibers", NULL, "Fibers alive.");
     server->pool_used = metrics_gauge(server->metrics, "shale_pool_used_bytes", NULL,
                                       "Bytes of request and answer bodies in memory.");
-    server->active = metrics_gauge(server->metrics, "shale_s3_requests_active", NULL,
-                                   "Requests being handled.");
+    server->active =
+        metrics_gauge(server->metrics, "shale_s3_requests_active", NULL, "Requests being handled.");
     metrics_on_collect(server->metrics, collect, server);
 }
 

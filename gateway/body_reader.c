@@ -16,8 +16,8 @@ struct body_reader {
     struct slice raw;           /* of them, not decoded yet */
     uint64_t expected_bytes;    /* UINT64_MAX: unknown */
     uint64_t payload_bytes;
-    struct checksum declared;   /* by header; the algorithm alone when a trailer follows */
-    bool declared_value;        /* `declared` holds a value of the client's */
+    struct checksum declared; /* by header; the algorithm alone when a trailer follows */
+    bool declared_value;      /* `declared` holds a value of the client's */
     bool has_md5;
     uint8_t md5[DIGEST_MD5_BYTES];
     bool ended;
@@ -90,6 +90,9 @@ static enum s3_error read_checksum_values(struct body_reader *reader)
 static enum s3_error read_checksum_headers(struct body_reader *reader)
 {
     struct s3_failure *failure = &reader->context->failure;
+    /* There they speak of the object, not of the body (S3 CompleteMultipartUpload). */
+    if (s3_request_operation(reader->context->request) == S3_OP_COMPLETE_MULTIPART_UPLOAD)
+        return S3_OK;
     TRY(read_checksum_values(reader));
     enum checksum_algorithm trailer = trailer_algorithm(reader);
     if (trailer != CHECKSUM_NONE && reader->declared_value)

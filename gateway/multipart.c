@@ -41,3 +41,12 @@ enum s3_error multipart_part_number(struct context *context, uint32_t *out_numbe
     *out_number = (uint32_t)number;
     return S3_OK;
 }
+
+struct algorithm_text multipart_algorithm_text(enum checksum_algorithm algorithm)
+{
+    struct algorithm_text lower = {0};
+    const char *name = checksum_name(algorithm);
+    for (size_t i = 0; name[i] != '\0' && i + 1 < sizeof lower.text; i++)
+        lower.text[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] - 'A' + 'a' : name[i]);
+    return lower;
+}

@@ -27,3 +27,9 @@ static inline enum checksum_type multipart_type(const struct upload *upload)
     return multipart_checksum_asked(upload) ? (enum checksum_type)upload->checksum_type
                                             : CHECKSUM_FULL_OBJECT;
 }
+
+/* "crc32", as S3 writes it in messages. `algorithm` is not NONE. */
+struct algorithm_text {
+    char text[16];
+};
+struct algorithm_text multipart_algorithm_text(enum checksum_algorithm algorithm);

@@ -4,10 +4,10 @@
 
 static const struct setting {
     enum s3_operation operation;
-    enum s3_error error;  /* S3_OK: a document is the answer */
-    const char *message;  /* in place of the error's own, or NULL */
-    const char *root;     /* of the document */
-    const char *content;  /* of the root: a literal, already XML */
+    enum s3_error error; /* S3_OK: a document is the answer */
+    const char *message; /* in place of the error's own, or NULL */
+    const char *root;    /* of the document */
+    const char *content; /* of the root: a literal, already XML */
 } settings[] = {
     {S3_OP_GET_BUCKET_VERSIONING, S3_OK, NULL, "VersioningConfiguration", ""},
     {S3_OP_GET_BUCKET_NOTIFICATION, S3_OK, NULL, "NotificationConfiguration", ""},

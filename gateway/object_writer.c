@@ -151,7 +151,8 @@ static enum s3_error spill_inline(struct io *io, struct object_writer *writer)
 enum s3_error object_writer_append(struct io *io, struct object_writer *writer, struct buf *buf,
                                    size_t offset, size_t bytes)
 {
-    bool in_blocks = writer->block != NULL || writer->block_count > 0;
+    /* Parts are never inline: they are joined without moving a byte. */
+    bool in_blocks = writer->upload_id != 0 || writer->block != NULL || writer->block_count > 0;
     if (!in_blocks && writer->bytes + bytes <= META_INLINE_BYTES_MAX) {
         bytes_append(&writer->inline_bytes, buf_slice(buf, offset, bytes));
         writer->bytes += bytes;

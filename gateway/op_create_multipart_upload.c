@@ -1,5 +1,6 @@
 /* CreateMultipartUpload. */
 #include "attributes.h"
+#include "multipart.h"
 #include "operations.h"
 #include "upload_text.h"
 
@@ -8,20 +9,12 @@ struct kind {
     enum checksum_type type;
 };
 
-static char ascii_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
 static enum s3_error refuse_kind(struct context *context, const struct kind *kind)
 {
-    char name[16] = {0};
-    const char *algorithm = checksum_name(kind->algorithm);
-    for (size_t i = 0; algorithm[i] != '\0' && i + 1 < sizeof name; i++)
-        name[i] = ascii_lower(algorithm[i]);
     return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
                        "The %s checksum type cannot be used with the %s checksum algorithm.",
-                       checksum_type_name(kind->type), name);
+                       checksum_type_name(kind->type),
+                       multipart_algorithm_text(kind->algorithm).text);
 }
 
 /* The checksum that the whole object is to have; algorithm NONE when none is named. */

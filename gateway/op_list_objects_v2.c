@@ -19,8 +19,7 @@ static enum s3_error read_position(struct context *context, struct position *pos
         return s3_fail_argument(&context->failure, "continuation-token", position->token,
                                 "The continuation token provided is incorrect");
     struct slice name = bytes_slice(&position->name);
-    *out_after =
-        slice_compare(name, position->start_after) > 0 ? name : position->start_after;
+    *out_after = slice_compare(name, position->start_after) > 0 ? name : position->start_after;
     return S3_OK;
 }
 

@@ -67,8 +67,8 @@ enum s3_error op_upload_part(struct io *io, struct context *context)
     TRY(store_body(io, context, upload, reader, writer, &put, &shown));
 
     struct object_written written;
-    enum err err = meta_part_put(io, context->gateway->options.meta, upload->id, number, &put,
-                                 &written);
+    enum err err =
+        meta_part_put(io, context->gateway->options.meta, upload->id, number, &put, &written);
     if (err == ERR_NOT_FOUND)
         return multipart_missing(context);
     TRY(s3_error_from(err, "part put"));

@@ -1,7 +1,6 @@
 /* Typed calls over the server of this process: buckets, identities, drives, volumes. */
 #include "meta/client.h"
 #include "calls.h"
-#include "state.h"
 
 enum {
     FIRST_GROUP = 1,      /* one group serves both roles for now (DESIGN.md [6]) */

@@ -21,9 +21,9 @@ enum {
 };
 
 struct entry_header {
-    uint64_t wall_ms;  /* of the proposer */
-    uint64_t session;  /* 0: COMMAND_OPEN_SESSION; COMMAND_TICK: 0, or the one it keeps alive */
-    uint64_t sequence; /* of the proposal in its session, from 1 */
+    uint64_t wall_ms;    /* of the proposer */
+    uint64_t session;    /* 0: COMMAND_OPEN_SESSION; COMMAND_TICK: 0, or the one it keeps alive */
+    uint64_t sequence;   /* of the proposal in its session, from 1 */
     uint64_t done_below; /* results of smaller sequences will not be asked for again */
 };
 

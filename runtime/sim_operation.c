@@ -65,6 +65,8 @@ static struct sim_fault directed_fault(const struct sim_machine *machine,
         sum.write_fails |= fault->write_fails;
         sum.sync_fails |= fault->sync_fails;
         sum.full |= fault->full;
+        sum.sync_ignored |= fault->sync_ignored;
+        sum.durable_ignored |= fault->durable_ignored;
         sum.latency_ns += fault->latency_ns;
     }
     return sum;
@@ -243,7 +245,8 @@ static enum err run_write(struct sim_machine *machine, struct io_operation *oper
         write_parts(machine, operation, operation->offset, false, NULL);
         return FAIL(ERR_IO, "simulated error of a durable write path=%s", operation->file->path);
     }
-    if (durable && (options->mutant_ignore_sync & MUTANT_DURABLE_WRITE) != 0) {
+    if (durable && (fault->durable_ignored ||
+                    (options->mutant_ignore_sync & MUTANT_DURABLE_WRITE) != 0)) {
         count(machine, SIM_FAULT_IGNORED_SYNC);
         durable = false;
     }
@@ -265,7 +268,7 @@ static enum err run_sync(struct sim_machine *machine, struct io_operation *opera
         return FAIL(ERR_IO, "simulated sync error path=%s", operation->file->path);
     }
     uint32_t mutant = file != NULL ? MUTANT_FILE_SYNC : MUTANT_DIRECTORY_SYNC;
-    if ((options->mutant_ignore_sync & mutant) != 0)
+    if (fault->sync_ignored || (options->mutant_ignore_sync & mutant) != 0)
         count(machine, SIM_FAULT_IGNORED_SYNC);
     else if (file != NULL)
         sim_file_sync(file, operation->backend_value);

@@ -217,8 +217,10 @@ static void check_mount(struct io *io, struct drive *drive)
     enum err err = io_stat(io, path, &info);
     if (err == ERR_CANCELED || err == ERR_TIMEOUT)
         return;
-    if (err != OK || info.device != drive->superblock_device ||
-        info.inode != drive->superblock_inode)
+    if (err == OK && (info.device != drive->superblock_device ||
+                      info.inode != drive->superblock_inode))
+        err = ERR_MISMATCH;
+    if (err != OK)
         drive_fence(drive, "look for its superblock: unmounted, replaced or emptied", err);
 }
 

@@ -1,6 +1,7 @@
 """aws-cli, boto3, s3cmd and rclone as people install them: none of their settings but endpoint and keys."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -35,6 +36,8 @@ ODD_KEYS = [
 ]
 # rclone cleans paths before it sends them, and s3cmd cannot name these keys.
 PATHS_REWRITTEN = {"/leading", "double//slash", "dots/../and/./more"}
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -282,9 +285,8 @@ def client(request, server, tmp_path):
 
 
 @pytest.fixture
-def made_bucket(client, request):
-    number = abs(hash(request.node.nodeid)) % 1000000
-    bucket = f"{client.name}-{number}".lower()
+def made_bucket(client):
+    bucket = f"{client.name}-{next(_numbers)}"
     client.make_bucket(bucket)
     return bucket
 

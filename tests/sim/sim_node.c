@@ -146,10 +146,12 @@ static void perform(struct io *io, struct world *world, const struct request *re
     memory->exchange.started_ns = io_now_ns(io);
     gateway_serve(io, node_gateway(world->node), &memory->exchange);
     *out_status = memory->exchange.responded ? memory->exchange.status : 0;
-    if (world->verbose)
+    if (world->verbose) {
+        struct slice said = slice_first(bytes_slice(&memory->answer), *out_status >= 400 ? 300 : 0);
         fprintf(stderr, "%llu %s %s %zu -> %u %.*s\n", (unsigned long long)sim_now_ns(world->sim),
                 request->method, request->target, request->body.bytes, *out_status,
-                *out_status >= 400 ? SLICE_PRINT(slice_first(bytes_slice(&memory->answer), 200)) : 0, "");
+                SLICE_PRINT(said));
+    }
     bytes_deinit(&memory->exchange.headers);
     memory->exchange.headers = (struct bytes){0};
     for (uint32_t i = 0; i < memory->exchange.head.header_count; i++)
@@ -323,10 +325,9 @@ static unsigned upload_part(struct io *io, struct world *world, const struct key
     struct request put = {.method = "PUT", .target = target, .body = body};
     struct memory_exchange memory;
     unsigned status;
-    AUTO_VALUE(bytes) kept = {.max = 4096};
     perform(io, world, &put, &memory, &status);
     if (status == 200) {
-        /* perform dropped the headers; the ETag is the MD5, which Complete may leave out of quotes: ask ListParts */
+        /* The answer's headers are gone with perform: ListParts tells the ETag. */
         AUTO_STRING list = mem_format("/bucket/%s?uploadId=%s&part-number-marker=%u", key->name,
                                       upload, number - 1);
         struct request parts = {.method = "GET", .target = list};
@@ -603,7 +604,8 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    printf("sim_node: %llu seeds, %llu writes acknowledged, %llu unknown, %llu refused, %llu reads verified\n",
+    printf("sim_node: %llu seeds, %llu writes acknowledged, %llu unknown, %llu refused, %llu reads "
+           "verified\n",
            (unsigned long long)seeds, (unsigned long long)totals.acknowledged,
            (unsigned long long)totals.unknown, (unsigned long long)totals.refused,
            (unsigned long long)totals.verified);

@@ -80,6 +80,9 @@ struct sim_fault {
     bool sync_fails;     /* io_sync and writes with WRITE_DURABLE */
     bool full;           /* writes that need new blocks get ERR_NO_SPACE */
     uint64_t latency_ns; /* added to each operation */
+    /* Deliberate bugs for mutation tests: the operation answers OK and nothing became durable. */
+    bool sync_ignored;    /* io_sync of files and directories */
+    bool durable_ignored; /* WRITE_DURABLE */
 };
 void sim_set_fault(struct sim_machine *machine, const struct sim_fault *fault);
 void sim_clear_faults(struct sim_machine *machine);

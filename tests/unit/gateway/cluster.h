@@ -3,8 +3,8 @@
 #pragma once
 #include "gateway/exchange_memory.h"
 #include "gateway/gateway.h"
-#include "s3/checksum.h"
 #include "runtime/sim.h"
+#include "s3/checksum.h"
 
 struct cluster;
 
@@ -48,9 +48,9 @@ struct call {
     const char *target;
     const char *headers[24]; /* name, value, ... until NULL */
     struct slice body;
-    enum s3_payload_mode mode;  /* 0 = S3_PAYLOAD_SIGNED */
-    size_t chunk_bytes;         /* of aws-chunked, 0 = all in one */
-    const char *trailer;        /* name of the trailer, or NULL */
+    enum s3_payload_mode mode; /* 0 = S3_PAYLOAD_SIGNED */
+    size_t chunk_bytes;        /* of aws-chunked, 0 = all in one */
+    const char *trailer;       /* name of the trailer, or NULL */
     const char *trailer_value;
     bool without_decoded_length;
     bool without_length;        /* Transfer-Encoding: chunked */
@@ -62,8 +62,7 @@ struct call {
     bool client_leaves;    /* in the middle of the body */
 };
 /* Run it to its end on a fiber; the answer is in `memory`, which the caller deinits. */
-void cluster_call(struct cluster *cluster, const struct call *call,
-                  struct memory_exchange *memory);
+void cluster_call(struct cluster *cluster, const struct call *call, struct memory_exchange *memory);
 /* Status alone. */
 unsigned cluster_status(struct cluster *cluster, const struct call *call);
 /* The answer's <Code>, "" when there is none. */

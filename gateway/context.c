@@ -9,6 +9,7 @@
 
 enum {
     BUF_WAIT_MS = 5,
+    PIECE_BYTES_SCARCE = 256 << 10,
     BUF_WAIT_NS_MAX = 5 * 1000000000ll,
 };
 
@@ -142,6 +143,10 @@ enum s3_error context_refuse_unsupported(struct context *context)
         s3_failure_add(&context->failure, "Header", slice_of_text(row->header));
         return S3_FAIL(row->error, "header=%s", row->header);
     }
+    struct slice version = s3_request_query(context->request, "versionId");
+    if (version.data != NULL)
+        return s3_fail_argument(&context->failure, "versionId", version,
+                                "This operation does not accept a version-id.");
     return S3_OK;
 }
 
@@ -156,6 +161,13 @@ enum s3_error context_buf(struct io *io, struct context *context, size_t bytes,
         if (io_now_ns(io) >= until_ns || io_sleep_ms(io, BUF_WAIT_MS) != OK)
             return S3_FAIL(S3_SLOW_DOWN, "body memory is used up");
     }
+}
+
+size_t context_piece_bytes(const struct context *context)
+{
+    const struct buf_pool *pool = context->gateway->pool;
+    bool scarce = buf_pool_used_bytes(pool) > buf_pool_budget_bytes(pool) / 2;
+    return scarce ? PIECE_BYTES_SCARCE : CONTEXT_PIECE_BYTES_MAX;
 }
 
 enum s3_error context_respond_xml(struct io *io, struct context *context, unsigned status,

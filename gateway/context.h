@@ -27,6 +27,7 @@ enum {
     CONTEXT_SCRATCH_BYTES_MAX = 256 << 10,
     CONTEXT_DOCUMENT_BYTES_MAX = 16 << 20,
     CONTEXT_INTENTS_MAX = 2,
+    CONTEXT_PIECE_BYTES_MAX = 1 << 20,
 };
 
 struct context {
@@ -75,6 +76,10 @@ enum s3_error context_refuse_unsupported(struct context *context);
  * S3_SLOW_DOWN. */
 enum s3_error context_buf(struct io *io, struct context *context, size_t bytes,
                           struct buf **out_buf);
+
+/* How much body to hold at once: CONTEXT_PIECE_BYTES_MAX, less while many slow clients hold half of
+ * the budget. */
+size_t context_piece_bytes(const struct context *context);
 
 /* Answer with an XML document (Content-Type application/xml). */
 enum s3_error context_respond_xml(struct io *io, struct context *context, unsigned status,

@@ -34,11 +34,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/tcp.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum {
@@ -835,7 +837,8 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
     }
 }
 
-static void on_log(void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void on_log(void *context, const char *format,
+                                                         va_list arguments)
 {
     (void)context;
     if (!log_enabled(LOG_DEBUG))
@@ -970,7 +973,7 @@ static uint64_t driver_wake_ns(const struct reactor *reactor, uint64_t now_ns)
 static void drive(struct io *io, void *argument)
 {
     struct reactor *reactor = argument;
-    while (!reactor->stopping || !list_empty(&reactor->connections)) {
+    for (;;) {
         enum MHD_Result ran = MHD_run(reactor->daemon);
         assert(ran == MHD_YES);
         uint64_t now_ns = io_now_ns(io);
@@ -979,6 +982,8 @@ static void drive(struct io *io, void *argument)
             sweep(reactor, now_ns);
         }
         sweep_lingering(reactor, now_ns);
+        if (reactor->stopping && list_empty(&reactor->connections))
+            break;
         MHD_UNSIGNED_LONG_LONG timeout_ms = 0;
         bool more = MHD_get_timeout(reactor->daemon, &timeout_ms) == MHD_YES && timeout_ms == 0;
         if (more)

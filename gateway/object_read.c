@@ -5,14 +5,13 @@
 #include "runtime/sync.h"
 
 enum {
-    PIECE_BYTES_MAX = BLOCK_READ_BYTES_MAX,
-    PIECE_BYTES_SCARCE = 256 << 10, /* while body memory is scarce */
     EXTENT_PAGE_MAX = 1024,
     /* For how many extents to ask: parts but the last have 5 MiB or more. */
     EXTENT_BYTES_USUAL = 5 << 20,
     BUSY_WAIT_MS = 5,
 };
 #define BUSY_WAIT_NS_MAX (5 * IO_NS_PER_S)
+static_assert((int)CONTEXT_PIECE_BYTES_MAX <= (int)BLOCK_READ_BYTES_MAX);
 
 struct object_reader {
     struct context *context;
@@ -86,14 +85,6 @@ enum err object_reader_open(struct io *io, struct context *context, const struct
     return OK;
 }
 
-/* Many slow readers share the memory for bodies: less for each when half of it is out. */
-static size_t piece_bytes_max(const struct object_reader *reader)
-{
-    const struct buf_pool *pool = reader->context->gateway->pool;
-    bool scarce = buf_pool_used_bytes(pool) > buf_pool_budget_bytes(pool) / 2;
-    return scarce ? PIECE_BYTES_SCARCE : PIECE_BYTES_MAX;
-}
-
 static enum err read_block(struct io *io, struct object_reader *reader, const struct extent *extent,
                            struct fetch *fetch)
 {
@@ -124,7 +115,7 @@ static enum err fetch_block(struct io *io, struct object_reader *reader, struct 
     TRY(find_extent(io, reader, &extent));
     uint64_t extent_end = extent.offset + extent.ref.bytes;
     uint64_t end = extent_end < reader->end ? extent_end : reader->end;
-    size_t bytes_max = piece_bytes_max(reader);
+    size_t bytes_max = context_piece_bytes(reader->context);
     uint64_t rest = end - reader->offset;
     fetch->bytes = rest < bytes_max ? (size_t)rest : bytes_max;
     return read_block(io, reader, &extent, fetch);

@@ -6,7 +6,6 @@
 #include "base/mem.h"
 
 enum {
-    BODY_PIECE_BYTES = 1 << 20,
     BODY_PIECE_BYTES_MIN = 4 << 10,
 };
 
@@ -185,11 +184,12 @@ void object_writer_committed(struct object_writer *writer)
 }
 
 /* Pieces as large as what is left, so that a small body takes little of the budget. */
-static size_t piece_bytes(uint64_t expected, uint64_t done)
+static size_t piece_bytes(const struct context *context, uint64_t expected, uint64_t done)
 {
-    uint64_t rest = expected == UINT64_MAX || expected < done ? BODY_PIECE_BYTES : expected - done;
-    if (rest >= BODY_PIECE_BYTES)
-        return BODY_PIECE_BYTES;
+    size_t most = context_piece_bytes(context);
+    uint64_t rest = expected == UINT64_MAX || expected < done ? most : expected - done;
+    if (rest >= most)
+        return most;
     return rest < BODY_PIECE_BYTES_MIN ? BODY_PIECE_BYTES_MIN : (size_t)rest;
 }
 
@@ -198,7 +198,7 @@ enum s3_error body_to_object(struct io *io, struct context *context, struct body
 {
     uint64_t expected = body_reader_expected_bytes(reader);
     for (;;) {
-        size_t bytes = piece_bytes(expected, writer->bytes);
+        size_t bytes = piece_bytes(context, expected, writer->bytes);
         AUTO(buf) buf = NULL;
         TRY(context_buf(io, context, bytes, &buf));
         size_t got = 0;

@@ -67,7 +67,7 @@ enum s3_error op_create_multipart_upload(struct io *io, struct context *context)
 {
     TRY(context_bucket(io, context));
     TRY(context_refuse_unsupported(context));
-    struct kind kind;
+    struct kind kind = {0};
     TRY(read_kind(context, &kind));
     AUTO_VALUE(bytes) attributes = {.max = META_ATTRIBUTES_BYTES_MAX};
     TRY(attributes_from_request(context, &attributes));

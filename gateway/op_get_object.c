@@ -137,8 +137,8 @@ static enum err select_part(struct io *io, struct context *context, const struct
         out_selection->status = object->bytes == 0 ? 200 : 206;
         return number == 1 ? OK : FAIL(ERR_NOT_FOUND, "part=%u", number);
     }
-    struct part part;
-    uint64_t offset;
+    struct part part = {0};
+    uint64_t offset = 0;
     TRY(find_part(io, context, object, number, &part, &offset));
     if (part.bytes > object->bytes || offset > object->bytes - part.bytes)
         return FAIL(ERR_CORRUPT, "parts are longer than the object");

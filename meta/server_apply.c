@@ -130,22 +130,19 @@ static void take_out(struct meta_server *server, struct proposal *proposal)
     server->outstanding_bytes -= proposal->command.bytes;
 }
 
-/* The entry at a proposal's place was applied. */
-static void settle(struct meta_server *server, struct proposal *proposal,
-                   const struct apply_entry *entry, struct slice result, struct list *done)
+/* The entry of a proposal was applied. */
+static void settle(struct meta_server *server, struct proposal *proposal, struct slice result,
+                   struct list *done)
 {
-    struct result decoded = {.outcome = RESULT_APPLIED};
-    bool own = entry->entry.term == proposal->term;
-    if (own && result_decode(result, &decoded) != OK) {
-        take_out(server, proposal);
+    struct result decoded;
+    take_out(server, proposal);
+    if (result_decode(result, &decoded) != OK) {
         server_answer(server, &proposal->call, ERR_OUTCOME_UNKNOWN);
-    } else if (!own || decoded.outcome == RESULT_SESSION_CLOSED) {
-        if (own && proposal->session == server->session)
+    } else if (decoded.outcome == RESULT_SESSION_CLOSED) {
+        if (proposal->session == server->session)
             server->session = 0;
-        take_out(server, proposal);
         server_repeat(server, proposal);
     } else {
-        take_out(server, proposal);
         bytes_append(proposal->result, result);
         list_push_back(done, &proposal->call.node);
     }
@@ -157,23 +154,42 @@ static struct slice result_of(const struct apply_job *job, uint32_t i)
     return slice_of(job->results.data + from, job->entries[i].result_end - from);
 }
 
+enum fate { FATE_OPEN, FATE_APPLIED, FATE_VOID };
+
+/* Terms never fall along the log, so behind an applied entry of a later term there is no place for the proposal any more. */
+static enum fate fate_of(const struct apply_job *job, const struct proposal *proposal)
+{
+    if (proposal->index >= job->first_index && proposal->index < job->first_index + job->count) {
+        uint64_t term = job->entries[proposal->index - job->first_index].entry.term;
+        return term == proposal->term ? FATE_APPLIED : FATE_VOID;
+    }
+    uint64_t newest = job->entries[job->count - 1].entry.term;
+    return newest > proposal->term ? FATE_VOID : FATE_OPEN;
+}
+
 static void settle_all(struct io *io, struct meta_server *server, const struct apply_job *job)
 {
     struct list done;
     list_init(&done);
-    uint64_t end = job->first_index + job->count;
     LIST_EACH (struct call, call, &server->outstanding, node) {
         struct proposal *proposal = proposal_of(call);
-        if (proposal->index < job->first_index || proposal->index >= end)
-            continue;
-        uint32_t i = (uint32_t)(proposal->index - job->first_index);
-        settle(server, proposal, &job->entries[i], result_of(job, i), &done);
+        switch (fate_of(job, proposal)) {
+        case FATE_OPEN:
+            break;
+        case FATE_APPLIED:
+            settle(server, proposal,
+                   result_of(job, (uint32_t)(proposal->index - job->first_index)), &done);
+            break;
+        case FATE_VOID:
+            take_out(server, proposal);
+            server_repeat(server, proposal);
+            break;
+        }
     }
-    uint64_t opening = server->opening.index;
-    if (server->session_opening && opening >= job->first_index && opening < end) {
-        uint32_t i = (uint32_t)(opening - job->first_index);
-        bool own = job->entries[i].entry.term == server->opening.term;
-        server_session_opened(server, own ? result_of(job, i) : slice_of(NULL, 0));
+    if (server->session_opening && fate_of(job, &server->opening) != FATE_OPEN) {
+        bool applied = fate_of(job, &server->opening) == FATE_APPLIED;
+        uint32_t i = (uint32_t)(server->opening.index - job->first_index);
+        server_session_opened(server, applied ? result_of(job, i) : slice_of(NULL, 0));
     }
     acknowledge(io, server, &done);
 }

@@ -162,7 +162,7 @@ enum err meta_server_propose(struct io *io, struct meta_server *server, struct s
     enum { HEADER_BYTES_MAX = 64 };
     assert(command.bytes > 0);
     if (command.bytes + HEADER_BYTES_MAX > meta_log_entry_bytes_max(server->log) ||
-        command.bytes + HEADER_BYTES_MAX > ENTRY_BYTES_MAX + (size_t)HEADER_BYTES_MAX)
+        command.bytes > ENTRY_BYTES_MAX)
         return FAIL(ERR_LIMIT, "command bytes=%zu", command.bytes);
     struct server_port *port = NULL;
     TRY(port_enter(io, server, &port));

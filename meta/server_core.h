@@ -48,9 +48,8 @@ struct proposal {
     uint64_t accepted_ns;
     uint64_t session;
     uint64_t sequence;
-    uint64_t index; /* where it was proposed; 0: is to be proposed again */
+    uint64_t index; /* where it was proposed */
     uint64_t term;
-    uint32_t attempts;
 };
 
 struct read_call {
@@ -161,7 +160,7 @@ void server_fail(struct meta_server *server, enum err err, const char *what);
 void server_publish(struct meta_server *server);
 /* The result of the OpenSession entry. */
 void server_session_opened(struct meta_server *server, struct slice result);
-/* An outstanding proposal's entry did not come to be, or its session is gone: again, or an error. */
+/* A proposal's entry did not come to be, or found its session closed: again, or ERR_NOT_LEADER. */
 void server_repeat(struct meta_server *server, struct proposal *proposal);
 
 /* --- server_apply.c --- */

@@ -97,8 +97,8 @@ static enum err allocate_ahead(struct io *io, struct appender *appender, uint64_
         to = appender->drive->segment_bytes;
     if (to < end)
         to = end;
-    enum err err = io_allocate(io, appender->files[SEGMENT_STREAMED], *prepared_end,
-                               to - *prepared_end);
+    enum err err =
+        io_allocate(io, appender->files[SEGMENT_STREAMED], *prepared_end, to - *prepared_end);
     if (err == OK || err == ERR_UNSUPPORTED)
         *prepared_end = to;
     else if (err == ERR_IO)
@@ -139,9 +139,8 @@ static enum err reserve_slowly(struct io *io, struct appender *appender, enum se
         TRY(rotate(io, appender, kind));
     }
     drive_segment_use(appender->drive, out->segment);
-    enum err err = kind == SEGMENT_STREAMED
-                       ? allocate_ahead(io, appender, out->offset + bytes)
-                       : OK;
+    enum err err =
+        kind == SEGMENT_STREAMED ? allocate_ahead(io, appender, out->offset + bytes) : OK;
     if (err != OK) {
         drive_extent_trim(appender->drive, out->segment, out->offset, 0);
         drive_extent_abandon(appender->drive, out->segment, out->offset);
@@ -206,8 +205,7 @@ static enum err write_group(struct io *io, struct appender *appender, struct wri
         part_count += group[i]->part_count;
     }
     TRY(drive_check(appender->drive));
-    enum err err =
-        io_write(io, group[0]->file, parts, part_count, group[0]->offset, WRITE_DURABLE);
+    enum err err = io_write(io, group[0]->file, parts, part_count, group[0]->offset, WRITE_DURABLE);
     /* Never retried: after a failed write nobody knows what is on the medium. No space is another
      * thing: nothing was promised. A canceled write is the end of this process's life. */
     if (err != OK && err != ERR_NO_SPACE && err != ERR_CANCELED)

@@ -86,8 +86,8 @@ static void drop_pieces(struct striped_read *read)
     }
 }
 
-static enum err read_piece(struct io *io, struct striped_read *read, unsigned slot,
-                           uint32_t offset, uint32_t bytes)
+static enum err read_piece(struct io *io, struct striped_read *read, unsigned slot, uint32_t offset,
+                           uint32_t bytes)
 {
     if ((read->ref->missing >> slot & 1) != 0)
         return ERR_NOT_FOUND;
@@ -113,8 +113,7 @@ static enum err read_piece(struct io *io, struct striped_read *read, unsigned sl
 static enum err find_geometry(struct io *io, struct striped_read *read)
 {
     enum err worst = OK;
-    unsigned slots =
-        (unsigned)read->entry->volume.data_shards + read->entry->volume.parity_shards;
+    unsigned slots = (unsigned)read->entry->volume.data_shards + read->entry->volume.parity_shards;
     for (unsigned slot = 0; slot < slots; slot++) {
         struct shard_key key = {.block = read->ref->id, .slot = (uint8_t)slot};
         struct place place;
@@ -123,8 +122,7 @@ static enum err find_geometry(struct io *io, struct striped_read *read)
             err = drive_index_find(io, read->entry->drives[slot], &key, &place);
         if (err == OK && !place.bad) {
             read->geometry = (struct geometry){read->entry->volume.data_shards,
-                                               read->entry->volume.parity_shards,
-                                               place.unit_bytes};
+                                               read->entry->volume.parity_shards, place.unit_bytes};
             return geometry_check(read->geometry, read->ref->bytes) == OK
                        ? OK
                        : FAIL(ERR_CORRUPT, "impossible geometry");
@@ -194,10 +192,10 @@ static enum err read_degraded(struct io *io, struct striped_read *read, uint32_t
     for (unsigned slot = 0; slot < geometry_shards(geometry) && good < geometry.data_shards;
          slot++) {
         ranges[slot] = stripes_of(read, slot, first, last);
-        enum err err = ranges[slot].bytes == 0
-                           ? OK
-                           : read_piece(io, read, slot, ranges[slot].shard_offset,
-                                        ranges[slot].bytes);
+        enum err err =
+            ranges[slot].bytes == 0
+                ? OK
+                : read_piece(io, read, slot, ranges[slot].shard_offset, ranges[slot].bytes);
         if (err != OK && !is_of_one_slot(err))
             return err;
         if (err == OK) {
@@ -268,8 +266,7 @@ enum err block_read(struct io *io, struct storage_client *client, const struct b
     if (entry->volume.data_shards == 1) {
         err = read_any_copy(io, storage, entry, ref, offset, bytes, pool, out_buf, out_offset);
     } else {
-        struct striped_read read = {
-            .storage = storage, .entry = entry, .ref = ref, .pool = pool};
+        struct striped_read read = {.storage = storage, .entry = entry, .ref = ref, .pool = pool};
         err = read_striped(io, &read, offset, bytes, out_buf);
         drop_pieces(&read);
         *out_offset = 0;

@@ -22,7 +22,6 @@ struct block_writer {
     enum err err;
 };
 
-
 /* The superblock of each drive fixes the largest block it takes; the shard is never larger. */
 static uint32_t block_bytes_max(const struct volume_entry *entry, unsigned slots)
 {
@@ -60,8 +59,7 @@ static enum err open_shards(struct io *io, struct block_writer *writer,
         if (writer->bytes_expected > 0)
             options.payload_bytes_expected =
                 geometry_shard_bytes(writer->geometry, writer->bytes_expected, slot);
-        struct appender *appender =
-            storage_appender(io, writer->storage, entry->drives[slot]);
+        struct appender *appender = storage_appender(io, writer->storage, entry->drives[slot]);
         TRY(shard_open(io, appender, &options, &writer->shards[slot]));
     }
     return OK;
@@ -133,8 +131,7 @@ static enum err flush_stripe(struct io *io, struct block_writer *writer, uint32_
     }
     assert(offset == writer->stripe_bytes);
     writer->stripe_bytes = 0;
-    return take_parity(io, writer, units,
-                       geometry_unit_bytes(geometry, block_bytes, stripe, 0));
+    return take_parity(io, writer, units, geometry_unit_bytes(geometry, block_bytes, stripe, 0));
 }
 
 static enum err collect(struct io *io, struct block_writer *writer, struct slice bytes)
@@ -208,8 +205,8 @@ enum err block_writer_finish(struct io *io, struct block_writer *writer, struct 
     TRY(writer->err);
     *out_ref = (struct block_ref){
         .id = writer->placed.block,
-        .hash = writer->hasher != NULL ? hasher_value(writer->hasher)
-                                       : shard_hash(writer->shards[0]),
+        .hash =
+            writer->hasher != NULL ? hasher_value(writer->hasher) : shard_hash(writer->shards[0]),
         .bytes = writer->bytes,
     };
     *out_lease = writer->placed.lease;

@@ -128,8 +128,8 @@ static enum err punch_on_drive(struct io *io, struct storage *storage, struct dr
 
 /* The shards of `entries` on one drive, in batches. */
 static enum err punch_entries(struct io *io, struct storage *storage, struct drive *drive,
-                              const struct free_entry *entries,
-                              struct volume_entry *const *volumes, uint32_t count)
+                              const struct free_entry *entries, struct volume_entry *const *volumes,
+                              uint32_t count)
 {
     struct shard_key *keys = mem_alloc_array(FREE_PAGE, sizeof(struct shard_key));
     uint32_t key_count = 0;

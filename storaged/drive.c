@@ -104,9 +104,10 @@ static enum err sync_parent(struct io *io, const char *directory)
     if (err != ERR_NOT_FOUND && err != ERR_INVALID)
         return err;
     const char *slash = strrchr(directory, '/');
-    AUTO_STRING named = slash == NULL        ? mem_format(".")
-                        : slash == directory ? mem_format("/")
-                                             : mem_format("%.*s", (int)(slash - directory), directory);
+    AUTO_STRING named = slash == NULL ? mem_format(".")
+                        : slash == directory
+                            ? mem_format("/")
+                            : mem_format("%.*s", (int)(slash - directory), directory);
     return io_sync_directory(io, named);
 }
 
@@ -169,7 +170,8 @@ enum err drive_poll_space(struct io *io, struct drive *drive)
 
 bool drive_has_space(const struct drive *drive, uint64_t bytes)
 {
-    uint64_t need = atomic_load(&drive->reserve_bytes) + atomic_load(&drive->reserved_bytes) + bytes;
+    uint64_t need =
+        atomic_load(&drive->reserve_bytes) + atomic_load(&drive->reserved_bytes) + bytes;
     return need < atomic_load(&drive->free_bytes);
 }
 
@@ -190,16 +192,14 @@ static enum err keep_reserve(struct io *io, struct drive *drive)
     bytes = record_align(bytes);
     uint64_t free_bytes = atomic_load(&drive->free_bytes);
     bool give = drive->reserve_kept && free_bytes < bytes / 2;
-    bool take = !drive->reserve_kept &&
-                free_bytes > atomic_load(&drive->reserve_bytes) + 2 * bytes;
+    bool take = !drive->reserve_kept && free_bytes > atomic_load(&drive->reserve_bytes) + 2 * bytes;
     if (!give && !take)
         return OK;
     AUTO_STRING path = path_of(drive->directory, "reserve");
     AUTO(file) file = NULL;
     TRY(io_open(io, path, FILE_WRITE | FILE_CREATE, &file));
     if (give) {
-        log_warn("drive: full, its reserve is given up for deletes directory=%s",
-                 drive->directory);
+        log_warn("drive: full, its reserve is given up for deletes directory=%s", drive->directory);
         TRY(io_truncate(io, file, 0));
     } else {
         TRY(io_allocate(io, file, 0, bytes));
@@ -217,8 +217,8 @@ static void check_mount(struct io *io, struct drive *drive)
     enum err err = io_stat(io, path, &info);
     if (err == ERR_CANCELED || err == ERR_TIMEOUT)
         return;
-    if (err == OK && (info.device != drive->superblock_device ||
-                      info.inode != drive->superblock_inode))
+    if (err == OK &&
+        (info.device != drive->superblock_device || info.inode != drive->superblock_inode))
         err = ERR_MISMATCH;
     if (err != OK)
         drive_fence(drive, "look for its superblock: unmounted, replaced or emptied", err);
@@ -268,8 +268,7 @@ static enum err open_identity(struct io *io, struct drive *drive)
         log_error("drive: written by a later release, upgrade first directory=%s",
                   drive->directory);
     if (err == ERR_CORRUPT)
-        log_error("drive: all copies of the superblock are damaged directory=%s",
-                  drive->directory);
+        log_error("drive: all copies of the superblock are damaged directory=%s", drive->directory);
     TRY(err);
     drive->superblock->mount_counter++;
     return write_superblock(io, drive->lock, drive->superblock);
@@ -292,11 +291,13 @@ static enum err open_all(struct io *io, struct drive *drive, const struct drive_
         options->segment_bytes > 0 ? options->segment_bytes : drive->superblock->segment_bytes;
     TRY(drive_poll_space(io, drive));
     if (atomic_load(&drive->total_bytes) < options->drive_bytes_min) {
-        log_error("drive: file system too small bytes=%" PRIu64 " minimum=%" PRIu64
-                  " directory=%s",
+        log_error("drive: file system too small bytes=%" PRIu64 " minimum=%" PRIu64 " directory=%s",
                   atomic_load(&drive->total_bytes), options->drive_bytes_min, drive->directory);
         return FAIL(ERR_NO_SPACE, "drive too small");
     }
+    AUTO_STRING reserve = path_of(drive->directory, "reserve");
+    struct file_info info;
+    drive->reserve_kept = io_stat(io, reserve, &info) == OK && info.bytes > 0;
     TRY(keep_reserve(io, drive));
     TRY(open_segments(io, drive));
     TRY(lane_new(io, "index", 1, &drive->index_lane));

@@ -19,10 +19,10 @@
 #include <stdatomic.h>
 
 enum {
-    DRIVE_PENDING_MAX = 65536,      /* rows not yet in the index; appends wait beyond */
-    DRIVE_HANDLES_MAX = 512,        /* files open for reading */
+    DRIVE_PENDING_MAX = 65536, /* rows not yet in the index; appends wait beyond */
+    DRIVE_HANDLES_MAX = 512,   /* files open for reading */
     DRIVE_PATH_BYTES_MAX = IO_PATH_BYTES_MAX,
-    PLACE_CELLS_MAX = 64,           /* CRCs kept in the index row; beyond the footer has them */
+    PLACE_CELLS_MAX = 64, /* CRCs kept in the index row; beyond the footer has them */
 };
 
 enum segment_state { SEGMENT_OPEN = 1, SEGMENT_CLOSING = 2, SEGMENT_SEALED = 3 };
@@ -38,18 +38,19 @@ struct segment_file {
     struct segment_identity identity;
     enum segment_kind kind;
     enum segment_state state;
-    uint64_t end;       /* of what is reserved, later of the file */
-    uint64_t watermark; /* every record below is in the index */
+    uint64_t end;        /* of what is reserved, later of the file */
+    uint64_t watermark;  /* every record below is in the index */
     uint64_t live_bytes; /* of records in the index */
     uint64_t live_count;
-    struct segment_extent *extents; /* in order of offset, from `extents_first` on; done ones leave in front */
+    struct segment_extent
+        *extents; /* in order of offset, from `extents_first` on; done ones leave in front */
     uint32_t extents_first, extents_count, extents_capacity;
-    uint32_t extents_settled; /* leading extents that are durable or done */
+    uint32_t extents_settled;      /* leading extents that are durable or done */
     struct segment_entry *entries; /* for the trailer; NULL once sealed */
     uint32_t entries_count, entries_capacity;
-    uint32_t users;    /* who hold it; memory and files stay */
-    bool dirty;        /* its row must be written */
-    bool doomed;       /* out of the table: freed by the last user */
+    uint32_t users; /* who hold it; memory and files stay */
+    bool dirty;     /* its row must be written */
+    bool doomed;    /* out of the table: freed by the last user */
     struct file *direct;
     struct file *buffered;
     uint64_t used_at; /* for closing the least recently used files */

@@ -43,8 +43,8 @@ void drive_segment_insert(struct drive *drive, struct segment_file *segment)
     assert(drive_segment_find(drive, segment->identity.segment) == NULL);
     if (drive->segment_count == drive->segment_capacity) {
         drive->segment_capacity = drive->segment_capacity == 0 ? 64 : 2 * drive->segment_capacity;
-        drive->segments = mem_resize(drive->segments,
-                                     drive->segment_capacity * sizeof(struct segment_file *));
+        drive->segments =
+            mem_resize(drive->segments, drive->segment_capacity * sizeof(struct segment_file *));
     }
     memmove(drive->segments + at + 1, drive->segments + at,
             (drive->segment_count - at) * sizeof(struct segment_file *));
@@ -99,7 +99,8 @@ static void evict_files(struct drive *drive)
         struct segment_file *oldest = NULL;
         for (uint32_t i = 0; i < drive->segment_count; i++) {
             struct segment_file *segment = drive->segments[i];
-            bool idle = segment->users == 0 && (segment->direct != NULL || segment->buffered != NULL);
+            bool idle =
+                segment->users == 0 && (segment->direct != NULL || segment->buffered != NULL);
             if (idle && (oldest == NULL || segment->used_at < oldest->used_at))
                 oldest = segment;
         }
@@ -180,7 +181,8 @@ enum err drive_segment_create(struct io *io, struct drive *drive, enum segment_k
     char path[DRIVE_PATH_BYTES_MAX];
     drive_segment_path(drive, id, path);
     AUTO(file) file = NULL;
-    enum err err = io_open(io, path, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE | FILE_DIRECT, &file);
+    enum err err =
+        io_open(io, path, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE | FILE_DIRECT, &file);
     if (err == OK)
         err = write_header(io, file, &header);
     /* The name must be durable before anything in the file is acknowledged. */
@@ -220,8 +222,8 @@ static void push_extent(struct segment_file *segment, struct segment_extent exte
         } else {
             segment->extents_capacity =
                 segment->extents_capacity == 0 ? 64 : 2 * segment->extents_capacity;
-            segment->extents =
-                mem_resize(segment->extents, segment->extents_capacity * sizeof(struct segment_extent));
+            segment->extents = mem_resize(segment->extents, segment->extents_capacity *
+                                                                sizeof(struct segment_extent));
         }
     }
     segment->extents[segment->extents_first + segment->extents_count++] = extent;
@@ -284,16 +286,16 @@ void drive_extent_move(struct segment_file *segment, uint64_t offset, enum exten
         segment->extents_count--;
         segment->extents_settled--;
     }
-    uint64_t watermark = segment->extents_count > 0
-                             ? segment->extents[segment->extents_first].offset
-                             : segment->end;
+    uint64_t watermark =
+        segment->extents_count > 0 ? segment->extents[segment->extents_first].offset : segment->end;
     if (watermark != segment->watermark) {
         segment->watermark = watermark;
         segment->dirty = true;
     }
 }
 
-static void trim_extent(struct segment_file *segment, struct segment_extent *extent, uint64_t used_bytes)
+static void trim_extent(struct segment_file *segment, struct segment_extent *extent,
+                        uint64_t used_bytes)
 {
     assert(used_bytes <= extent->bytes);
     if (extent->offset + extent->bytes == segment->end)
@@ -313,8 +315,7 @@ static void note_dead(struct drive *drive, uint64_t segment, uint64_t offset, ui
 {
     if (drive->dead_count == drive->dead_capacity) {
         drive->dead_capacity = drive->dead_capacity == 0 ? 16 : 2 * drive->dead_capacity;
-        drive->dead =
-            mem_resize(drive->dead, drive->dead_capacity * sizeof(struct dead_extent));
+        drive->dead = mem_resize(drive->dead, drive->dead_capacity * sizeof(struct dead_extent));
     }
     drive->dead[drive->dead_count++] = (struct dead_extent){segment, offset, bytes};
 }

@@ -61,8 +61,8 @@ static enum err add_volume(struct storage *storage, const struct volume *volume)
     if (storage->volume_count == storage->volume_capacity) {
         storage->volume_capacity =
             storage->volume_capacity == 0 ? 16 : 2 * storage->volume_capacity;
-        storage->volumes = mem_resize(storage->volumes,
-                                      storage->volume_capacity * sizeof(struct volume_entry *));
+        storage->volumes =
+            mem_resize(storage->volumes, storage->volume_capacity * sizeof(struct volume_entry *));
     }
     storage->volumes[storage->volume_count++] = mem_copy(&entry, sizeof entry);
     pthread_mutex_unlock(storage->mutex);
@@ -115,8 +115,7 @@ static struct reactor_lease *lease_at(struct storage *storage, struct reactor_st
 {
     if (index >= reactor->lease_capacity) {
         uint32_t capacity = volume_count(storage);
-        reactor->leases =
-            mem_resize(reactor->leases, capacity * sizeof(struct reactor_lease));
+        reactor->leases = mem_resize(reactor->leases, capacity * sizeof(struct reactor_lease));
         memset(reactor->leases + reactor->lease_capacity, 0,
                (capacity - reactor->lease_capacity) * sizeof(struct reactor_lease));
         reactor->lease_capacity = capacity;
@@ -140,8 +139,7 @@ static void retire_lease(struct io *io, struct reactor_store *reactor, const str
  * orphans until the next start. */
 static void close_old_leases(struct io *io, struct storage *storage, struct reactor_store *reactor)
 {
-    while (reactor->old_lease_count > 0 &&
-           reactor->old_leases[0].close_ns <= io_now_ns(io)) {
+    while (reactor->old_lease_count > 0 && reactor->old_leases[0].close_ns <= io_now_ns(io)) {
         struct lease lease = reactor->old_leases[0].lease;
         if (meta_lease_close(io, storage->meta, &lease) != OK)
             return; /* the next renewal tries again */
@@ -214,9 +212,8 @@ static enum err take_block(struct io *io, struct storage *storage, uint32_t inde
         slot = lease_at(storage, reactor, index);
     }
     struct volume_entry *entry = volume_at(storage, index);
-    *out = (struct placed){.entry = entry,
-                           .lease = slot->lease,
-                           .block = {entry->volume.id, slot->next++}};
+    *out = (struct placed){
+        .entry = entry, .lease = slot->lease, .block = {entry->volume.id, slot->next++}};
     renew_ahead(io, storage, reactor, index);
     return OK;
 }
@@ -287,9 +284,8 @@ enum err placement_choose(struct io *io, struct storage *storage, uint32_t bytes
     if (fitting == 0)
         return full ? FAIL(ERR_NO_SPACE, "every drive is below its reserve")
                     : FAIL(ERR_FENCED, "no volume can be written");
-    bool take_other =
-        fitting > 1 && (other.load < chosen.load ||
-                        (other.load == chosen.load && draw(reactor, 2) == 0));
+    bool take_other = fitting > 1 && (other.load < chosen.load ||
+                                      (other.load == chosen.load && draw(reactor, 2) == 0));
     return take_block(io, storage, take_other ? other.index : chosen.index, out);
 }
 
@@ -332,9 +328,9 @@ static void open_leases(struct io *io, void *argument)
     struct reactor_store *reactor = storage_reactor(io, call->storage);
     for (uint32_t i = 0; call->err == OK && i < volume_count(call->storage); i++) {
         struct volume_entry *entry = volume_at(call->storage, i);
-        bool wanted = entry->volume.state == VOLUME_OPEN &&
-                      lease_at(call->storage, reactor, i)->next ==
-                          lease_at(call->storage, reactor, i)->lease.to;
+        bool wanted =
+            entry->volume.state == VOLUME_OPEN && lease_at(call->storage, reactor, i)->next ==
+                                                      lease_at(call->storage, reactor, i)->lease.to;
         if (wanted)
             call->err = open_lease(io, call->storage, reactor, i);
     }

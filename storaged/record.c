@@ -53,8 +53,7 @@ static_assert(offsetof(struct record_layout, segment) == 64);
 static_assert(offsetof(struct record_layout, generation) == 120);
 static_assert(offsetof(struct record_layout, bytes) == 152);
 static_assert(offsetof(struct record_layout, bucket_id) == 168);
-static_assert(sizeof(struct record_layout) +
-                  4 * (RECORD_ONE_SHOT_BYTES_MAX / RECORD_CELL_BYTES) +
+static_assert(sizeof(struct record_layout) + 4 * (RECORD_ONE_SHOT_BYTES_MAX / RECORD_CELL_BYTES) +
                   META_BUCKET_NAME_BYTES_MAX + META_KEY_BYTES_MAX <=
               RECORD_HEADER_BYTES);
 static_assert(sizeof(struct record_layout) + 4 * RECORD_CELLS_MAX + META_BUCKET_NAME_BYTES_MAX +
@@ -171,8 +170,8 @@ static bool is_possible(const struct record_layout *layout, enum record_role rol
     bool has_cells = role == RECORD_FOOTER || layout->kind == RECORD_ONE_SHOT;
     bool kind_ok = layout->kind == RECORD_STREAMED ||
                    (layout->kind == RECORD_ONE_SHOT && role == RECORD_HEADER);
-    uint32_t payload_bytes_max = layout->kind == RECORD_ONE_SHOT ? RECORD_ONE_SHOT_BYTES_MAX
-                                                                 : RECORD_PAYLOAD_BYTES_MAX;
+    uint32_t payload_bytes_max =
+        layout->kind == RECORD_ONE_SHOT ? RECORD_ONE_SHOT_BYTES_MAX : RECORD_PAYLOAD_BYTES_MAX;
     if (!kind_ok || layout->payload_bytes > payload_bytes_max)
         return false;
     if (layout->cell_count != (has_cells ? record_cells(layout->payload_bytes) : 0))
@@ -241,8 +240,8 @@ enum err record_decode(struct slice bytes, const struct segment_identity *identi
         return FAIL(ERR_UNSUPPORTED, "record version=%u", layout.version);
     if (!is_possible(&layout, role))
         return FAIL(ERR_CORRUPT, "record with impossible fields");
-    size_t used = sizeof layout + 4 * layout.cell_count + layout.bucket_name_bytes +
-                  layout.key_bytes;
+    size_t used =
+        sizeof layout + 4 * layout.cell_count + layout.bucket_name_bytes + layout.key_bytes;
     if (used > bytes.bytes)
         return FAIL(ERR_CORRUPT, "record fields beyond its end");
     unpack(&layout, bytes.data + sizeof layout, out);

@@ -46,10 +46,11 @@ struct record {
     uint32_t generation;  /* of the volume's profile */
     uint64_t epoch;       /* of the volume */
     uint64_t incarnation; /* of the cluster */
-    uint64_t offset;         /* of the header in the segment */
-    uint64_t durable_offset; /* everything below it in this segment was durable when this was written */
-    uint32_t payload_bytes;  /* of this shard; in a streamed header what was reserved for it */
-    uint32_t block_bytes;    /* 0 in a streamed header of a block whose length was not known */
+    uint64_t offset;      /* of the header in the segment */
+    uint64_t
+        durable_offset; /* everything below it in this segment was durable when this was written */
+    uint32_t payload_bytes;      /* of this shard; in a streamed header what was reserved for it */
+    uint32_t block_bytes;        /* 0 in a streamed header of a block whose length was not known */
     struct hash128 payload_hash; /* zero in a streamed header */
     struct block_hint hint;      /* slices borrowed from what was decoded */
     uint32_t cell_count;         /* 0 in a streamed header */

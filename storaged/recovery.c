@@ -41,11 +41,10 @@ static void note_unfinished(struct recovery *recovery, const struct segment_even
     struct drive *drive = recovery->drive;
     if (drive->dead_count == drive->dead_capacity) {
         drive->dead_capacity = drive->dead_capacity == 0 ? 16 : 2 * drive->dead_capacity;
-        drive->dead =
-            mem_resize(drive->dead, drive->dead_capacity * sizeof(struct dead_extent));
+        drive->dead = mem_resize(drive->dead, drive->dead_capacity * sizeof(struct dead_extent));
     }
-    drive->dead[drive->dead_count++] = (struct dead_extent){
-        recovery->segment->identity.segment, event->offset, event->bytes};
+    drive->dead[drive->dead_count++] =
+        (struct dead_extent){recovery->segment->identity.segment, event->offset, event->bytes};
 }
 
 static void on_event(void *context, const struct segment_event *event)
@@ -124,15 +123,15 @@ static enum err check_entry(struct io *io, struct recovery *recovery, struct fil
         return OK;
     push_offset(&recovery->bad_offsets, &recovery->bad_count, &recovery->bad_capacity,
                 entry->offset);
-    recovery->events[recovery->event_count++] = (struct index_entry){
-        .key = {.block = entry->block, .slot = entry->slot},
-        .place = {.segment = recovery->segment->identity.segment,
-                  .offset = entry->offset,
-                  .bytes = entry->bytes,
-                  .kind = (enum record_kind)recovery->segment->kind,
-                  .data_shards = 1,
-                  .unit_bytes = RECORD_ALIGN_BYTES,
-                  .bad = true}};
+    recovery->events[recovery->event_count++] =
+        (struct index_entry){.key = {.block = entry->block, .slot = entry->slot},
+                             .place = {.segment = recovery->segment->identity.segment,
+                                       .offset = entry->offset,
+                                       .bytes = entry->bytes,
+                                       .kind = (enum record_kind)recovery->segment->kind,
+                                       .data_shards = 1,
+                                       .unit_bytes = RECORD_ALIGN_BYTES,
+                                       .bad = true}};
     return recovery->event_count == EVENTS_BATCH ? put_events(io, recovery) : OK;
 }
 

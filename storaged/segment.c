@@ -66,9 +66,8 @@ static bool read_block(const uint8_t *block, uint64_t magic, struct segment_layo
 
 void segment_header_encode(const struct segment_header *header, uint8_t *out)
 {
-    struct segment_layout layout = {.magic = SEGMENT_MAGIC,
-                                    .kind = (uint8_t)header->kind,
-                                    .created_ms = header->created_ms};
+    struct segment_layout layout = {
+        .magic = SEGMENT_MAGIC, .kind = (uint8_t)header->kind, .created_ms = header->created_ms};
     pack_head(&layout, &header->identity);
     write_block(&layout, out);
     memcpy(out + RECORD_ALIGN_BYTES, out, RECORD_ALIGN_BYTES);
@@ -97,8 +96,7 @@ enum err segment_header_decode(struct slice bytes, struct segment_header *out)
 }
 
 void segment_trailer_encode(const struct segment_identity *identity, uint64_t offset,
-                            const struct segment_entry *entries, uint32_t count,
-                            struct bytes *out)
+                            const struct segment_entry *entries, uint32_t count, struct bytes *out)
 {
     assert(offset % RECORD_ALIGN_BYTES == 0);
     assert(count <= SEGMENT_ENTRIES_MAX);
@@ -192,8 +190,7 @@ static void add_payload(struct segment_scan *scan, const uint8_t *block)
     if (scan->payload_blocks % (RECORD_CELL_BYTES / RECORD_ALIGN_BYTES) == 0)
         scan->crcs[cell] = 0;
     scan->crc_before = scan->crcs[cell];
-    scan->crcs[cell] =
-        crc32c_update(scan->crcs[cell], slice_of(block, RECORD_ALIGN_BYTES));
+    scan->crcs[cell] = crc32c_update(scan->crcs[cell], slice_of(block, RECORD_ALIGN_BYTES));
     memcpy(scan->last_block, block, RECORD_ALIGN_BYTES);
     scan->payload_blocks++;
 }
@@ -201,8 +198,7 @@ static void add_payload(struct segment_scan *scan, const uint8_t *block)
 /* The blocks seen are the payload that `record` describes. */
 static bool payload_matches(struct segment_scan *scan, const struct record *record)
 {
-    if (record_align(record->payload_bytes) !=
-        (uint64_t)scan->payload_blocks * RECORD_ALIGN_BYTES)
+    if (record_align(record->payload_bytes) != (uint64_t)scan->payload_blocks * RECORD_ALIGN_BYTES)
         return false;
     uint32_t cells = record_cells(record->payload_bytes);
     if (cells > 0) {
@@ -307,9 +303,8 @@ static void step(struct segment_scan *scan, const uint8_t *block, bool zero)
             end_trailer(scan);
         return;
     }
-    uint32_t footer_bytes = record_looks_like(block, RECORD_FOOTER)
-                                ? record_claimed_bytes(block, &scan->identity)
-                                : 0;
+    uint32_t footer_bytes =
+        record_looks_like(block, RECORD_FOOTER) ? record_claimed_bytes(block, &scan->identity) : 0;
     if (footer_bytes > 0) {
         memcpy(scan->footer, block, RECORD_ALIGN_BYTES);
         scan->footer_bytes = RECORD_ALIGN_BYTES;

@@ -37,12 +37,11 @@ struct segment_entry {
 };
 /* Append a trailer (a multiple of 4096 bytes) to be written at `offset`. */
 void segment_trailer_encode(const struct segment_identity *identity, uint64_t offset,
-                            const struct segment_entry *entries, uint32_t count,
-                            struct bytes *out);
+                            const struct segment_entry *entries, uint32_t count, struct bytes *out);
 
 enum segment_event_kind {
-    SEGMENT_RECORD = 1, /* whole and checked */
-    SEGMENT_BAD = 2,    /* one that says who it is, but its payload or header is damaged */
+    SEGMENT_RECORD = 1,     /* whole and checked */
+    SEGMENT_BAD = 2,        /* one that says who it is, but its payload or header is damaged */
     SEGMENT_UNFINISHED = 3, /* a streamed header without footer: [offset, offset + bytes) is free */
 };
 struct segment_event {
@@ -60,13 +59,14 @@ struct segment_scan {
     segment_event_fn *on_event;
     void *context;
     enum segment_scan_state state;
-    uint64_t position;       /* of the next block */
-    uint64_t used_end;       /* end of the last block that was not zero */
-    uint64_t durable_offset; /* largest that a good record names: below it damage is contradictory */
-    uint64_t unknown_from;   /* first not understood block since the last good thing, or UINT64_MAX */
+    uint64_t position; /* of the next block */
+    uint64_t used_end; /* end of the last block that was not zero */
+    uint64_t
+        durable_offset;    /* largest that a good record names: below it damage is contradictory */
+    uint64_t unknown_from; /* first not understood block since the last good thing, or UINT64_MAX */
     uint64_t unknown_blocks;
     uint64_t damaged_from; /* first not understood block below the durable offset, or UINT64_MAX */
-    bool in_stream; /* `current` is a streamed header whose footer was not seen yet */
+    bool in_stream;        /* `current` is a streamed header whose footer was not seen yet */
     struct record current;
     uint32_t payload_blocks; /* seen since its header */
     uint32_t crcs[RECORD_CELLS_MAX];

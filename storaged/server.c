@@ -87,9 +87,8 @@ static enum err format_all(struct io *io, const struct storage_options *options,
     for (uint32_t i = 0; i < options->directory_count; i++) {
         superblock->drive = superblock->drives[i].id;
         superblock->has_meta = i == 0;
-        superblock->segment_bytes = options->segment_bytes > 0
-                                        ? options->segment_bytes
-                                        : superblock_segment_bytes(bytes[i]);
+        superblock->segment_bytes = options->segment_bytes > 0 ? options->segment_bytes
+                                                               : superblock_segment_bytes(bytes[i]);
         superblock->block_bytes_max = superblock->segment_bytes / 2 < BLOCK_BYTES_MAX
                                           ? (uint32_t)(superblock->segment_bytes / 2)
                                           : BLOCK_BYTES_MAX;
@@ -134,14 +133,12 @@ static struct storage *storage_new(struct io *io, const struct storage_options *
         list_init(&reactor->guards);
     }
     struct metrics *metrics = options->metrics;
-    storage->written_bytes =
-        metrics_counter(metrics, "shale_storage_written_bytes_total", NULL,
-                        "Plain bytes taken by block writers.");
+    storage->written_bytes = metrics_counter(metrics, "shale_storage_written_bytes_total", NULL,
+                                             "Plain bytes taken by block writers.");
     storage->read_bytes = metrics_counter(metrics, "shale_storage_read_bytes_total", NULL,
                                           "Plain bytes given by block reads.");
-    storage->corrupt_cells =
-        metrics_counter(metrics, "shale_storage_corrupt_cells_total", NULL,
-                        "Cells that failed their checksum on the device.");
+    storage->corrupt_cells = metrics_counter(metrics, "shale_storage_corrupt_cells_total", NULL,
+                                             "Cells that failed their checksum on the device.");
     storage->blocks_punched = metrics_counter(metrics, "shale_storage_shards_punched_total", NULL,
                                               "Shards whose space was given back.");
     return storage;
@@ -203,8 +200,8 @@ static void find_meta_drive(struct storage *storage)
     for (uint32_t i = 0; i < storage->drive_count; i++) {
         struct drive *drive = storage->drives[i];
         if (drive->superblock->has_meta &&
-            (storage->meta_drive == NULL || drive->superblock->formatted_ms <
-                                                storage->meta_drive->superblock->formatted_ms))
+            (storage->meta_drive == NULL ||
+             drive->superblock->formatted_ms < storage->meta_drive->superblock->formatted_ms))
             storage->meta_drive = drive;
     }
     if (storage->meta_drive == NULL)
@@ -220,8 +217,8 @@ static enum err write_tables(struct io *io, struct storage *storage)
         mem_alloc_array(STORAGE_DRIVES_MAX, sizeof(struct superblock_drive));
     uint32_t count = 0;
     for (uint32_t i = 0; i < storage->drive_count; i++)
-        table[count++] = table_line(io, &storage->drives[i]->superblock->drive,
-                                    storage->drives[i]->directory);
+        table[count++] =
+            table_line(io, &storage->drives[i]->superblock->drive, storage->drives[i]->directory);
     for (uint32_t i = 0; i < storage->drive_count; i++) {
         const struct superblock *superblock = storage->drives[i]->superblock;
         for (uint32_t j = 0; j < superblock->drive_count && count < STORAGE_DRIVES_MAX; j++) {
@@ -252,8 +249,8 @@ static enum err open_drives(struct io *io, struct storage *storage,
             .kv = options->kv,
             .read_lane = storage->read_lane,
             .segment_bytes = options->segment_bytes,
-            .drive_bytes_min = options->drive_bytes_min > 0 ? options->drive_bytes_min
-                                                            : DRIVE_BYTES_MIN_DEFAULT,
+            .drive_bytes_min =
+                options->drive_bytes_min > 0 ? options->drive_bytes_min : DRIVE_BYTES_MIN_DEFAULT,
             .index = i,
         };
         struct drive *drive = NULL;
@@ -292,18 +289,35 @@ enum err storage_open(struct io *io, const struct storage_options *options,
 /* False when the storage stops. */
 static bool sleep_until_tick(struct io *io, struct storage *storage, uint64_t seconds)
 {
-    enum err err =
-        signal_wait(io, &storage->stop, io_now_ns(io) + seconds * IO_NS_PER_S);
+    enum err err = signal_wait(io, &storage->stop, io_now_ns(io) + seconds * IO_NS_PER_S);
     return err == ERR_TIMEOUT && !atomic_load(&storage->stopping);
 }
 
+/* One for each drive, so that one that hangs does not hold up the others. */
+struct tick {
+    struct storage *storage;
+    struct drive *drive;
+};
+
 static void tick_fiber(struct io *io, void *argument)
 {
-    struct storage *storage = argument;
-    while (sleep_until_tick(io, storage, TICK_S)) {
-        for (uint32_t i = 0; i < storage->drive_count; i++)
-            drive_tick(io, storage->drives[i], storage->checks_mounts);
+    struct tick tick = *(struct tick *)argument;
+    mem_free(argument);
+    while (sleep_until_tick(io, tick.storage, TICK_S))
+        drive_tick(io, tick.drive, tick.storage->checks_mounts);
+}
+
+static enum err start_ticks(struct io *io, struct storage *storage)
+{
+    for (uint32_t i = 0; i < storage->drive_count; i++) {
+        struct tick *tick = mem_new(struct tick);
+        *tick = (struct tick){storage, storage->drives[i]};
+        enum err err = fiber_group_spawn(io, &storage->background, tick_fiber, tick);
+        if (err != OK)
+            mem_free(tick);
+        TRY(err);
     }
+    return OK;
 }
 
 static enum err collect(struct io *io, struct storage *storage, bool orphans)
@@ -336,7 +350,7 @@ enum err storage_start(struct io *io, struct storage *storage, struct meta_clien
     assert(storage->meta == NULL);
     storage->meta = meta;
     TRY(placement_start(io, storage));
-    TRY(fiber_group_spawn(io, &storage->background, tick_fiber, storage));
+    TRY(start_ticks(io, storage));
     return fiber_group_spawn(io, &storage->background, collect_fiber, storage);
 }
 
@@ -413,7 +427,8 @@ const char *storage_meta_directory(const struct storage *storage)
     return storage->meta_drive->directory;
 }
 
-uint32_t storage_drives(struct io *io, struct storage *storage, struct drive_status *out, uint32_t max)
+uint32_t storage_drives(struct io *io, struct storage *storage, struct drive_status *out,
+                        uint32_t max)
 {
     (void)io;
     uint32_t count = storage->drive_count < max ? storage->drive_count : max;

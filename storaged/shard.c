@@ -8,8 +8,11 @@
 
 enum {
     ZERO_COPY_BYTES_MIN = 128 << 10, /* smaller pieces are copied together */
+    /* A one-shot record up to here goes to the segment that is zeroed ahead; writing every block twice
+     * does not pay for larger ones. */
+    ZEROED_BYTES_MAX = 128 << 10,
     TAIL_BYTES_MAX = 256 << 10,
-    TAIL_BYTES_FIRST = 64 << 10, /* of a record of unknown length */
+    TAIL_BYTES_FIRST = 64 << 10,  /* of a record of unknown length */
     PARTS_MAX = IO_PARTS_MAX - 2, /* header and footer are parts of their own */
     /* Beyond so many parts everything is copied, in large pieces, so that PARTS_MAX is enough. */
     ZERO_COPY_PARTS_MAX = PARTS_MAX - 3,
@@ -429,7 +432,8 @@ static enum err finish_record(struct io *io, struct shard *shard)
     uint64_t total = record_total_bytes(shard->streamed ? RECORD_STREAMED : RECORD_ONE_SHOT,
                                         record->payload_bytes, &record->hint);
     if (!shard->reserved)
-        TRY(reserve(io, shard, SEGMENT_ONE_SHOT, total));
+        TRY(reserve(io, shard, total <= ZEROED_BYTES_MAX ? SEGMENT_ONE_SHOT : SEGMENT_STREAMED,
+                    total));
     record->kind = shard->streamed ? RECORD_STREAMED : RECORD_ONE_SHOT;
     drive_extent_trim(shard->appender->drive, shard->place.segment, shard->place.offset, total);
     shard->extent_bytes = total;

@@ -69,8 +69,7 @@ static enum err read_footer(struct io *io, struct shard_reader *reader, bool dir
     return OK;
 }
 
-static enum err load_footer(struct io *io, struct shard_reader *reader,
-                            const struct shard_key *key)
+static enum err load_footer(struct io *io, struct shard_reader *reader, const struct shard_key *key)
 {
     uint32_t cell_count = record_cells(reader->place.payload_bytes);
     reader->footer_crcs = find_footer(reader, cell_count);
@@ -97,8 +96,7 @@ static enum err check_place(const struct place *place, const struct volume_entry
 {
     if (place->bad)
         return FAIL(ERR_CORRUPT, "shard found damaged at start slot=%u", slot);
-    struct geometry geometry = {
-        place->data_shards, place->parity_shards, place->unit_bytes};
+    struct geometry geometry = {place->data_shards, place->parity_shards, place->unit_bytes};
     if (place->data_shards != entry->volume.data_shards ||
         place->parity_shards != entry->volume.parity_shards || place->block_bytes != ref->bytes ||
         geometry_check(geometry, ref->bytes) != OK ||
@@ -107,9 +105,8 @@ static enum err check_place(const struct place *place, const struct volume_entry
     return OK;
 }
 
-enum err shard_reader_open(struct io *io, struct storage *storage,
-                           const struct volume_entry *entry, const struct block_ref *ref,
-                           unsigned slot, struct shard_reader *out)
+enum err shard_reader_open(struct io *io, struct storage *storage, const struct volume_entry *entry,
+                           const struct block_ref *ref, unsigned slot, struct shard_reader *out)
 {
     struct drive *drive = entry->drives[slot];
     TRY(drive_check(drive));
@@ -119,8 +116,7 @@ enum err shard_reader_open(struct io *io, struct storage *storage,
     TRY(check_place(&out->place, entry, ref, slot));
     out->segment = drive_segment_acquire(drive, out->place.segment);
     if (out->segment == NULL)
-        return FAIL(ERR_CORRUPT, "segment of a shard is gone segment=%" PRIu64,
-                    out->place.segment);
+        return FAIL(ERR_CORRUPT, "segment of a shard is gone segment=%" PRIu64, out->place.segment);
     if (out->place.cell_count == record_cells(out->place.payload_bytes))
         return OK;
     enum err err = load_footer(io, out, &key);
@@ -172,8 +168,8 @@ static enum err read_cell_again(struct io *io, struct shard_reader *reader, uint
                 place->offset + RECORD_HEADER_BYTES + offset, &got));
     if (got < bytes || !cell_is_good(reader, offset, buf->data)) {
         counter_add(reader->storage->corrupt_cells, 1);
-        log_error("read: a cell fails its checksum directory=%s segment=%" PRIu64
-                  " offset=%" PRIu64 " cell=%u",
+        log_error("read: a cell fails its checksum directory=%s segment=%" PRIu64 " offset=%" PRIu64
+                  " cell=%u",
                   reader->drive->directory, place->segment, place->offset,
                   offset / RECORD_CELL_BYTES);
         return FAIL(ERR_CORRUPT, "cell fails its checksum");
@@ -197,8 +193,7 @@ enum err shard_reader_read(struct io *io, struct shard_reader *reader, struct ce
     if (err == ERR_IO)
         got = 0; /* perhaps only one sector: try cell by cell */
     for (uint32_t at = range.from; at < range.to; at += RECORD_CELL_BYTES) {
-        uint32_t bytes =
-            record_cell_bytes(reader->place.payload_bytes, at / RECORD_CELL_BYTES);
+        uint32_t bytes = record_cell_bytes(reader->place.payload_bytes, at / RECORD_CELL_BYTES);
         uint8_t *data = buf->data + (at - range.from);
         bool good = at - range.from + bytes <= got && cell_is_good(reader, at, data);
         if (!good)

@@ -12,9 +12,8 @@ struct shard_reader {
 
 /* Find the shard and check that it is what `ref` names in this volume.
  * ERR_NOT_FOUND, ERR_CORRUPT, ERR_FENCED. */
-enum err shard_reader_open(struct io *io, struct storage *storage,
-                           const struct volume_entry *entry, const struct block_ref *ref,
-                           unsigned slot, struct shard_reader *out);
+enum err shard_reader_open(struct io *io, struct storage *storage, const struct volume_entry *entry,
+                           const struct block_ref *ref, unsigned slot, struct shard_reader *out);
 void shard_reader_deinit(struct shard_reader *reader);
 
 /* The cells that cover payload [offset, offset + bytes), as a range of the payload. */

@@ -41,7 +41,7 @@ struct reactor_store {
     struct storage *storage;
     struct fiber_group group;
     struct appender *appenders[STORAGE_DRIVES_MAX]; /* NULL until used */
-    struct reactor_lease *leases; /* by index of the volume */
+    struct reactor_lease *leases;                   /* by index of the volume */
     uint32_t lease_capacity;
     struct signal lease_opened;
     struct old_lease *old_leases;
@@ -82,8 +82,8 @@ struct storage {
 
     _Atomic uint64_t guard_epoch;
     _Atomic bool stopping;
-    struct signal stop;                /* home reactor */
-    struct fiber_group background;     /* home reactor: ticks and collector */
+    struct signal stop;            /* home reactor */
+    struct fiber_group background; /* home reactor: ticks and collector */
     struct fiber_mutex collecting;
 
     struct counter *written_bytes, *read_bytes, *corrupt_cells, *blocks_punched;

@@ -27,7 +27,7 @@ struct superblock {
     uint64_t segment_bytes;
     uint32_t block_bytes_max;
     uint64_t formatted_ms;
-    bool has_meta; /* the metadata replica of the node lives on this drive */
+    bool has_meta;        /* the metadata replica of the node lives on this drive */
     uint32_t drive_count; /* of the node, this one included */
     struct superblock_drive drives[STORAGE_DRIVES_MAX];
 };

@@ -117,9 +117,11 @@ static void round_of(struct io *io, struct bench *bench, bool reads, uint32_t by
     cpu = cpu_us() - cpu;
     qsort(bench->samples, bench->sample_count, sizeof bench->samples[0], compare);
     uint32_t n = bench->sample_count;
-    printf("%-5s %7u bytes %3u fibers: %8.0f /s %7.1f MB/s  p50 %6.0f us  p99 %7.0f us  cpu %6.1f us\n",
+    printf("%-5s %7u bytes %3u fibers: %8.0f /s %7.1f MB/s  p50 %6.0f us  p99 %7.0f us  cpu %6.1f "
+           "us\n",
            reads ? "read" : "write", bytes, fibers, n / seconds, n * (double)bytes / seconds / 1e6,
-           (double)bench->samples[n / 2] / 1e3, (double)bench->samples[n - 1 - n / 100] / 1e3, cpu / n);
+           (double)bench->samples[n / 2] / 1e3, (double)bench->samples[n - 1 - n / 100] / 1e3,
+           cpu / n);
     fflush(stdout);
 }
 

@@ -204,6 +204,13 @@ class Connection:
                 continue
             return Answer(response, response.read())
 
+    def read_answer_if_any(self, method="GET"):
+        """None when the server ends the connection without a whole answer."""
+        try:
+            return self.read_answer(method)
+        except (ConnectionError, http.client.HTTPException):
+            return None
+
     def is_closed(self, seconds=5):
         """Whether the server ends the connection, without sending anything more, within that time."""
         self.socket.settimeout(seconds)

@@ -671,6 +671,7 @@ static void encode_body(struct running *run, struct s3_chunk_signing *signing)
     run->memory->body = bytes_slice(&run->body);
     if (call->client_leaves)
         run->memory->abort_at = run->body.bytes / 2;
+    run->memory->client_gone = call->client_leaves && run->body.bytes == 0;
     run->memory->read_bytes_max = call->read_bytes_max;
 }
 

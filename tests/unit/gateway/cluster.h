@@ -59,7 +59,7 @@ struct call {
     size_t cut_bytes;      /* of the encoded body, missing at the end */
     size_t flip_at;        /* 1 + offset of a byte of the encoded body to damage, 0 = none */
     size_t read_bytes_max; /* a read of the body */
-    bool client_leaves;    /* in the middle of the body */
+    bool client_leaves;    /* in the middle of the body; without one, before the answer */
 };
 /* Run it to its end on a fiber; the answer is in `memory`, which the caller deinits. */
 void cluster_call(struct cluster *cluster, const struct call *call, struct memory_exchange *memory);

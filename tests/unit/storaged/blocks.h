@@ -93,8 +93,8 @@ static inline enum err write_block(struct io *io, struct storage_client *client,
 
 /* Read a range and compare: ERR_MISMATCH when the bytes are wrong. */
 static inline enum err check_range(struct io *io, struct storage_client *client,
-                                   const struct known_block *block, uint32_t offset,
-                                   uint32_t bytes, struct buf_pool *pool)
+                                   const struct known_block *block, uint32_t offset, uint32_t bytes,
+                                   struct buf_pool *pool)
 {
     AUTO(buf) buf = NULL;
     size_t at = 0;
@@ -230,8 +230,8 @@ static inline void node_run(struct node *node, void (*fn)(struct io *io, struct 
 {
     struct node_run run = {.node = node, .fn = fn};
     assert_int_equal(sim_spawn(node->machine, 0, node_run_fiber, &run), OK);
-    assert_true(sim_run(node->sim, node_run_done, &run,
-                        sim_now_ns(node->sim) + 36000 * IO_NS_PER_S));
+    assert_true(
+        sim_run(node->sim, node_run_done, &run, sim_now_ns(node->sim) + 36000 * IO_NS_PER_S));
 }
 
 static inline uint64_t node_draw(void *context, uint64_t bound)

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include <assert.h>
+#include <pthread.h>
 
 enum { FAKE_MAX = 65536, FAKE_CALL_NS = 200000 };
 
@@ -12,6 +13,7 @@ struct fake_lease {
 };
 
 struct meta_server {
+    pthread_mutex_t mutex; /* callers may be on several threads */
     struct volume volumes[64];
     uint32_t volume_count;
     struct fake_lease leases[FAKE_MAX];
@@ -31,6 +33,7 @@ struct meta_client {
 struct meta_server *fake_meta_new(void)
 {
     struct meta_server *server = mem_new(struct meta_server);
+    pthread_mutex_init(&server->mutex, NULL);
     server->next_sequence = 1;
     server->next_position = 1;
     return server;
@@ -38,6 +41,7 @@ struct meta_server *fake_meta_new(void)
 
 void fake_meta_free(struct meta_server *server)
 {
+    pthread_mutex_destroy(&server->mutex);
     mem_free(server);
 }
 
@@ -53,14 +57,25 @@ void meta_client_free(struct meta_client *client)
     mem_free(client);
 }
 
+static void unlock(pthread_mutex_t **mutex)
+{
+    pthread_mutex_unlock(*mutex);
+}
+
+/* Until the scope ends. */
+#define LOCKED(server)                                                                             \
+    __attribute__((cleanup(unlock))) pthread_mutex_t *locked_ = &(server)->mutex;                  \
+    pthread_mutex_lock(locked_)
+
 /* Calls take a while, and do nothing when the caller's machine is off. */
 static enum err think(struct io *io)
 {
     return io_sleep_until(io, io_now_ns(io) + FAKE_CALL_NS);
 }
 
-enum err meta_drive_register(struct io *io, struct meta_client *client, const struct drive_id *drive,
-                             uint64_t node_id, uint64_t capacity_bytes)
+enum err meta_drive_register(struct io *io, struct meta_client *client,
+                             const struct drive_id *drive, uint64_t node_id,
+                             uint64_t capacity_bytes)
 {
     (void)client, (void)drive, (void)node_id;
     assert(capacity_bytes > 0);
@@ -73,6 +88,7 @@ enum err meta_volume_create(struct io *io, struct meta_client *client, uint8_t d
 {
     TRY(think(io));
     struct meta_server *server = client->server;
+    LOCKED(server);
     assert(server->volume_count < 64);
     struct volume *volume = &server->volumes[server->volume_count++];
     *volume = (struct volume){.id = server->volume_count,
@@ -96,6 +112,7 @@ void volume_page_free(struct volume_page *page)
 enum err meta_volume_list(struct io *io, struct meta_client *client, struct volume_page **out_page)
 {
     TRY(think(io));
+    LOCKED(client->server);
     struct volume_page *page = mem_new(struct volume_page);
     page->count = client->server->volume_count;
     page->volumes = mem_copy(client->server->volumes, page->count * sizeof(struct volume));
@@ -103,22 +120,23 @@ enum err meta_volume_list(struct io *io, struct meta_client *client, struct volu
     return OK;
 }
 
-enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume, uint64_t holder,
-                         uint64_t boot, struct lease *out_lease)
+enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume,
+                         uint64_t holder, uint64_t boot, struct lease *out_lease)
 {
     TRY(think(io));
     struct meta_server *server = client->server;
+    LOCKED(server);
     assert(server->lease_count < FAKE_MAX);
     struct fake_lease *lease = &server->leases[server->lease_count++];
-    *lease = (struct fake_lease){
-        .lease = {.volume = volume,
-                  .from = server->next_sequence,
-                  .to = server->next_sequence + FAKE_LEASE_BLOCKS,
-                  .epoch = 1,
-                  .data_shards = server->volumes[volume - 1].data_shards,
-                  .parity_shards = server->volumes[volume - 1].parity_shards},
-        .holder = holder,
-        .boot = boot};
+    *lease =
+        (struct fake_lease){.lease = {.volume = volume,
+                                      .from = server->next_sequence,
+                                      .to = server->next_sequence + FAKE_LEASE_BLOCKS,
+                                      .epoch = 1,
+                                      .data_shards = server->volumes[volume - 1].data_shards,
+                                      .parity_shards = server->volumes[volume - 1].parity_shards},
+                            .holder = holder,
+                            .boot = boot};
     server->next_sequence += FAKE_LEASE_BLOCKS;
     *out_lease = lease->lease;
     return OK;
@@ -127,6 +145,7 @@ enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t vol
 enum err meta_lease_close(struct io *io, struct meta_client *client, const struct lease *lease)
 {
     TRY(think(io));
+    LOCKED(client->server);
     for (uint32_t i = 0; i < client->server->lease_count; i++) {
         if (client->server->leases[i].lease.from == lease->from)
             client->server->leases[i].closed = true;
@@ -138,6 +157,7 @@ enum err meta_lease_close_stale(struct io *io, struct meta_client *client, uint6
                                 uint64_t boot)
 {
     TRY(think(io));
+    LOCKED(client->server);
     for (uint32_t i = 0; i < client->server->lease_count; i++) {
         struct fake_lease *lease = &client->server->leases[i];
         lease->closed = lease->closed || (lease->holder == holder && lease->boot != boot);
@@ -156,7 +176,8 @@ enum err meta_free_list(struct io *io, struct meta_client *client, uint64_t afte
                         struct free_page **out_page)
 {
     TRY(think(io));
-    const struct meta_server *server = client->server;
+    struct meta_server *server = client->server;
+    LOCKED(server);
     struct free_page *page = mem_new(struct free_page);
     page->entries = mem_alloc_array(max, sizeof(struct free_entry));
     for (uint32_t i = 0; i < server->freed_count && page->count < max; i++) {
@@ -172,6 +193,7 @@ enum err meta_free_done(struct io *io, struct meta_client *client, const uint64_
 {
     TRY(think(io));
     struct meta_server *server = client->server;
+    LOCKED(server);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < server->freed_count; i++) {
         bool done = false;
@@ -213,6 +235,7 @@ enum err meta_block_status(struct io *io, struct meta_client *client, const stru
                            uint32_t count, enum block_status *out_status)
 {
     TRY(think(io));
+    LOCKED(client->server);
     for (uint32_t i = 0; i < count; i++)
         out_status[i] = status_of(client->server, ids[i]);
     return OK;
@@ -221,6 +244,7 @@ enum err meta_block_status(struct io *io, struct meta_client *client, const stru
 bool fake_meta_commit(struct meta_server *server, const struct block_ref *ref,
                       const struct lease *lease)
 {
+    LOCKED(server);
     const struct fake_lease *known = lease_of(server, ref->id);
     assert(known != NULL && known->lease.from == lease->from);
     if (known->closed)
@@ -232,6 +256,7 @@ bool fake_meta_commit(struct meta_server *server, const struct block_ref *ref,
 
 void fake_meta_delete(struct meta_server *server, struct block_id block)
 {
+    LOCKED(server);
     for (uint32_t i = 0; i < server->live_count; i++) {
         if (!block_id_equal(server->live[i], block))
             continue;

@@ -67,9 +67,9 @@ static void a_record_reads_back_as_written(void **state)
         record_encode(in, &the_segment, cases[i].role, bytes);
         assert_true(record_looks_like(bytes, cases[i].role));
         assert_int_equal(record_claimed_bytes(bytes, &the_segment), cases[i].bytes);
-        assert_int_equal(record_decode(slice_of(bytes, cases[i].bytes), &the_segment,
-                                       cases[i].role, 8192, out),
-                         OK);
+        assert_int_equal(
+            record_decode(slice_of(bytes, cases[i].bytes), &the_segment, cases[i].role, 8192, out),
+            OK);
         assert_true(slice_equal(out->hint.key, in->hint.key));
         assert_true(slice_equal(out->hint.bucket_name, in->hint.bucket_name));
         out->hint.key = in->hint.key;
@@ -89,9 +89,9 @@ static void every_flipped_bit_of_a_header_is_refused(void **state)
     record_encode(record, &the_segment, RECORD_HEADER, bytes);
     for (unsigned bit = 0; bit < 8 * RECORD_HEADER_BYTES; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        assert_int_not_equal(record_decode(slice_of(bytes, sizeof bytes), &the_segment,
-                                           RECORD_HEADER, 8192, out),
-                             OK);
+        assert_int_not_equal(
+            record_decode(slice_of(bytes, sizeof bytes), &the_segment, RECORD_HEADER, 8192, out),
+            OK);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     mem_free(record);

@@ -80,8 +80,8 @@ static void on_event(void *context, const struct segment_event *event)
 {
     struct events *events = context;
     assert_true(events->count < EVENTS_MAX);
-    events->list[events->count++] = (struct found){
-        event->kind, event->record->block, event->offset, event->bytes};
+    events->list[events->count++] =
+        (struct found){event->kind, event->record->block, event->offset, event->bytes};
 }
 
 /* Scan in pieces of `step` bytes. */
@@ -306,8 +306,8 @@ static void crash_states(enum record_kind third, uint32_t third_bytes, enum reco
         }
         uint64_t third_mask = (UINT64_C(1) << third_blocks) - 1;
         assert_int_equal(whole[0], (landed & third_mask) == third_mask);
-        assert_int_equal(whole[1], landed >> third_blocks ==
-                                       (UINT64_C(1) << (blocks - third_blocks)) - 1);
+        assert_int_equal(whole[1],
+                         landed >> third_blocks == (UINT64_C(1) << (blocks - third_blocks)) - 1);
     }
     mem_free(state);
     mem_free(now);

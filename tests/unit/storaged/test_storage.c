@@ -6,9 +6,9 @@ static void lives_once(struct io *io, struct node *node)
     assert_int_equal(node_format(io, node), OK);
     assert_int_equal(node_start(io, node), OK);
     assert_true(storage_ready(node->storage));
-    static const uint32_t sizes[] = {1,       4095,        4096,        4097,      65536,
-                                     65537,   262144,      1 << 20,     (1 << 20) + 1,
-                                     3333333, 5 * 1048576, 8 * 1048576};
+    static const uint32_t sizes[] = {1,           4095,       4096,    4097,          65536,
+                                     65537,       262144,     1 << 20, (1 << 20) + 1, 3333333,
+                                     5 * 1048576, 8 * 1048576};
     static const uint32_t pieces[] = {1 << 20, 100000, 65536, 12345678};
     struct known_block blocks[200];
     unsigned count = 0;

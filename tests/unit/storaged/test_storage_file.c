@@ -104,10 +104,29 @@ static void read_all(struct io *io, void *argument)
     }
 }
 
+struct call {
+    struct world *world;
+    fiber_fn *fn;
+    unsigned reactor;
+};
+
+static void call_fiber(struct io *io, void *argument)
+{
+    const struct call *call = argument;
+    io_call(io, io_reactor(io, call->reactor), call->fn, call->world);
+}
+
+/* On all of them at the same time. */
 static void on_all_reactors(struct io *io, struct world *world, fiber_fn *fn)
 {
-    for (unsigned i = 0; i < io_reactor_count(io); i++)
-        io_call(io, io_reactor(io, i), fn, world);
+    struct call calls[REACTORS];
+    struct fiber_group group;
+    fiber_group_init(&group);
+    for (unsigned i = 0; i < REACTORS; i++) {
+        calls[i] = (struct call){world, fn, i};
+        assert_int_equal(fiber_group_spawn(io, &group, call_fiber, &calls[i]), OK);
+    }
+    fiber_group_wait(io, &group);
 }
 
 static void first_life(struct io *io, void *argument)
@@ -221,8 +240,8 @@ static void replace_superblock(struct io *io, void *argument)
     assert_true(storage_ready(world->storage));
     struct known_block block = {.seed = 1};
     struct lease lease;
-    assert_int_equal(
-        write_block(io, world->client, 1, 100000, 262144, true, &block.ref, &lease), OK);
+    assert_int_equal(write_block(io, world->client, 1, 100000, 262144, true, &block.ref, &lease),
+                     OK);
     stop(io, world);
 }
 

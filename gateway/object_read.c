@@ -128,10 +128,7 @@ static enum s3_error fetch_next(struct io *io, struct object_reader *reader, str
     if (reader->object->layout == LAYOUT_INLINE) {
         TRY(fetch_inline(io, reader, fetch));
     } else {
-        enum err err = fetch_block(io, reader, fetch);
-        if (err == ERR_STALE)
-            return S3_FAIL(S3_SLOW_DOWN, "the version was replaced while it was read");
-        TRY(s3_error_from(err, "object read"));
+        TRY(s3_error_from(fetch_block(io, reader, fetch), "object read"));
     }
     reader->offset += fetch->bytes;
     return S3_OK;

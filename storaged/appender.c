@@ -1,3 +1,4 @@
+/* Open segments of one reactor, blocks prepared ahead, and the queue of writes. */
 #include "appender.h"
 
 #include "base/log.h"

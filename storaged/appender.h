@@ -1,13 +1,13 @@
 /* Writing records to one drive from one reactor.
  *
- * Each reactor has two open segments on a drive. Into the first go one-shot records: header and
- * payload in one write. Into the second go streamed ones: their whole extent is reserved first, so
- * that streams do not mix; header, payload and footer are written as bytes arrive and what was not
- * needed at the end is given back.
+ * Each reactor has two open segments on a drive. Into the first go one-shot records: header
+ * and payload in one write. Into the second go streamed ones: their whole extent is reserved
+ * first, so that streams do not mix; header, payload and footer are written as bytes arrive
+ * and what was not needed at the end is given back.
  *
- * Every write is O_DIRECT and durable by itself (RWF_DSYNC): with several in flight the kernel merges
- * the flushes. Neighbours that wait while WRITES_MAX are in flight go out as one write. A write
- * goes on when its writer is gone; a record that gets whole that way is an orphan. */
+ * Every write is O_DIRECT and durable by itself (RWF_DSYNC): with several in flight the kernel
+ * merges the flushes. Neighbours that wait while WRITES_MAX are in flight go out as one write.
+ * A write goes on when its writer is gone; a record that gets whole that way is an orphan. */
 #pragma once
 #include "drive_index.h"
 #include "erasure/geometry.h"

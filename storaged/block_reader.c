@@ -1,3 +1,4 @@
+/* Reading ranges of blocks: one copy, or units of several drives, decoded where some fail. */
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"

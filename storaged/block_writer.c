@@ -1,3 +1,4 @@
+/* Writing a block: plain bytes to the shards of its volume. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "placement.h"

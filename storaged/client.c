@@ -1,3 +1,4 @@
+/* Clients and read guards. */
 #include "storaged/client.h"
 
 #include "base/mem.h"

@@ -1,3 +1,4 @@
+/* Free lists and orphans: see collector.h. */
 #include "collector.h"
 
 #include "base/log.h"
@@ -32,8 +33,9 @@ static void find_oldest_guard(struct io *io, void *argument)
         query->oldest = epoch;
 }
 
-/* Wait until every guard that was held when this was called has ended. Later ones looked their object up
- * after the statement that freed the block was committed, so they do not know the block. */
+/* Wait until every guard that was held when this was called has ended. Later ones looked their
+ * object up after the statement that freed the block was committed, so they do not know the
+ * block. */
 static enum err wait_for_guards(struct io *io, struct storage *storage)
 {
     uint64_t epoch = atomic_fetch_add(&storage->guard_epoch, 1) + 1;

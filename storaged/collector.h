@@ -1,5 +1,5 @@
-/* Giving space back. Nothing is punched without a committed statement (CLUSTER.md I23): either a block is
- * on a group's free list, or its lease is closed and nothing refers to it. */
+/* Giving space back. Nothing is punched without a committed statement (CLUSTER.md I23): either
+ * a block is on a group's free list, or its lease is closed and nothing refers to it. */
 #pragma once
 #include "storage.h"
 

@@ -1,3 +1,4 @@
+/* Identity, opening, space and the second-by-second care of one drive. */
 #include "drive.h"
 
 #include "base/log.h"
@@ -95,8 +96,8 @@ enum err drive_probe(struct io *io, const char *directory, enum drive_kind *out_
     return OK;
 }
 
-/* Make the directory's own name durable. Through a symbolic link the parent is another one than the path
- * says, hence "..". */
+/* Make the directory's own name durable. Through a symbolic link the parent is another one
+ * than the path says, hence "..". */
 static enum err sync_parent(struct io *io, const char *directory)
 {
     AUTO_STRING parent = path_of(directory, "..");

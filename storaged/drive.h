@@ -1,15 +1,15 @@
 /* One drive: a directory with a superblock, segment files and an index of them.
  *
- *     DIR/superblock   identity; locked while open
- *     DIR/segments/    0000000000000001.seg ...
- *     DIR/index/       derived: block and slot -> place
- *     DIR/reserve      blocks kept back, so that deletes work on a full file system
+ * DIR/superblock   identity; locked while open DIR/segments/    0000000000000001.seg ...
+ * DIR/index/       derived: block and slot -> place DIR/reserve      blocks kept back, so that
+ * deletes work on a full file system
  *
- * Shared by all reactors; `mutex` guards what changes and is never held over a wait. Each reactor
- * appends to segments of its own (appender.h).
+ * Shared by all reactors; `mutex` guards what changes and is never held over a wait. Each
+ * reactor appends to segments of its own (appender.h).
  *
- * Life of a segment:  open -> closing (full) -> sealed (trailer) -> deleted whole when nothing lives in it.
- * Life of an extent:  active -> durable (row in memory) -> done (row in the index, or nothing there). */
+ * Life of a segment:  open -> closing (full) -> sealed (trailer) -> deleted whole when nothing
+ * lives in it. Life of an extent:  active -> durable (row in memory) -> done (row in the
+ * index, or nothing there). */
 #pragma once
 #include "kv/kv.h"
 #include "runtime/sync.h"
@@ -184,7 +184,8 @@ enum err drive_segment_file(struct io *io, struct drive *drive, struct segment_f
 /* Reserve an extent at the end; false: no room. */
 bool drive_segment_reserve(struct drive *drive, struct segment_file *segment, uint64_t bytes,
                            uint64_t *out_offset, uint64_t *out_durable_offset);
-/* Nothing was written beyond `used_bytes` of the extent; the rest is given back when nothing follows. */
+/* Nothing was written beyond `used_bytes` of the extent; the rest is given back when nothing
+ * follows. */
 void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
                        uint64_t used_bytes);
 /* The extent never became a record; punched later. */

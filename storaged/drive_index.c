@@ -1,3 +1,4 @@
+/* Rows in memory and in the store: adding, finding, removing, opening. */
 #include "drive_index.h"
 
 #include "base/hash.h"
@@ -92,7 +93,8 @@ static void put_dirty_segments(struct drive *drive, struct kv_batch *batch)
     }
 }
 
-/* Add the rows to what lives in their segments and put the segments' rows in the batch, or take that back. */
+/* Add the rows to what lives in their segments and put the segments' rows in the batch, or
+ * take that back. */
 static void count_rows(struct drive *drive, struct kv_batch *batch, struct pending_row **rows,
                        uint32_t count, int sign)
 {
@@ -108,8 +110,9 @@ static void count_rows(struct drive *drive, struct kv_batch *batch, struct pendi
     pthread_mutex_unlock(&drive->mutex);
 }
 
-/* A watermark goes to the store with the batch after the rows that it covers, so whichever prefix of
- * batches survives a crash (K1), records without a row are above it and found by the scan. */
+/* A watermark goes to the store with the batch after the rows that it covers, so whichever
+ * prefix of batches survives a crash (K1), records without a row are above it and found by the
+ * scan. */
 static enum err drain(struct lane *lane, struct drive *drive)
 {
     struct pending_row *rows[DRAIN_ROWS_MAX];

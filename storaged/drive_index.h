@@ -46,8 +46,8 @@ struct index_entry {
 /* Remove the rows of these; entries without row are fine. Punch before. */
 enum err drive_index_remove(struct io *io, struct drive *drive, const struct shard_key *keys,
                             uint32_t count);
-/* Recovery: put rows of one segment; a row that is there already is not counted twice and a good one is
- * not replaced by a bad one. */
+/* Recovery: put rows of one segment; a row that is there already is not counted twice and a
+ * good one is not replaced by a bad one. */
 enum err drive_index_restore(struct io *io, struct drive *drive, struct segment_file *segment,
                              const struct index_entry *entries, uint32_t count);
 /* Up to `max` keys after `after` (NULL: from the start), in order. Only of the store. */

@@ -1,3 +1,4 @@
+/* Segment files of a drive, their extents, and their ends. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "drive.h"

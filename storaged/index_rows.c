@@ -1,3 +1,4 @@
+/* Rows of the index as bytes. */
 #include "index_rows.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Volumes, leases and the choice between them. */
 #include "placement.h"
 
 #include "base/log.h"
@@ -135,8 +136,8 @@ static void retire_lease(struct io *io, struct reactor_store *reactor, const str
         .lease = *lease, .close_ns = io_now_ns(io) + LEASE_CLOSE_AFTER_S * IO_NS_PER_S};
 }
 
-/* Closing early would only waste work that is still on its way to a commit; never closing would keep
- * orphans until the next start. */
+/* Closing early would only waste work that is still on its way to a commit; never closing
+ * would keep orphans until the next start. */
 static void close_old_leases(struct io *io, struct storage *storage, struct reactor_store *reactor)
 {
     while (reactor->old_lease_count > 0 && reactor->old_leases[0].close_ns <= io_now_ns(io)) {

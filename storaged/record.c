@@ -1,3 +1,4 @@
+/* Headers and footers: docs/formats-storage.md#records. */
 #include "record.h"
 
 #include "base/crc.h"

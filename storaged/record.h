@@ -1,11 +1,12 @@
-/* One shard of one block as it lies in a segment. Pure. Format: docs/formats-storage.md#records.
+/* One shard of one block as it lies in a segment. Pure. Format:
+ * docs/formats-storage.md#records.
  *
- *     one-shot   | header with cell CRCs | payload |                   one durable write
- *     streamed   | header | payload ...            | footer with cell CRCs |
+ * one-shot   | header with cell CRCs | payload |                   one durable write streamed
+ * | header | payload ...            | footer with cell CRCs |
  *
- * Header, payload and footer start at multiples of 4096. Each header and footer carries the nonce of
- * its segment, which no client can know, and its own offset: so neither payload that imitates a
- * record nor a misdirected write is ever taken for one. */
+ * Header, payload and footer start at multiples of 4096. Each header and footer carries the
+ * nonce of its segment, which no client can know, and its own offset: so neither payload that
+ * imitates a record nor a misdirected write is ever taken for one. */
 #pragma once
 #include "base/err.h"
 #include "base/hash.h"
@@ -79,7 +80,8 @@ void record_encode(const struct record *record, const struct segment_identity *i
 
 /* Whether a 4096-byte block claims to be a header or footer; nothing is checked. */
 bool record_looks_like(const uint8_t *block, enum record_role role);
-/* Bytes that a footer's first block says it has: 4096 or 8192; 0 when it cannot be one of this segment. */
+/* Bytes that a footer's first block says it has: 4096 or 8192; 0 when it cannot be one of this
+ * segment. */
 uint32_t record_claimed_bytes(const uint8_t *block, const struct segment_identity *identity);
 /* Check everything that can be checked without the payload, and decode.
  *

@@ -1,3 +1,4 @@
+/* Scanning what an earlier start left: see recovery.h. */
 #include "recovery.h"
 
 #include "base/log.h"
@@ -244,8 +245,8 @@ static const struct segment_row *find_row(const struct segment_row *rows, uint32
     return NULL;
 }
 
-/* The header of the file, or what the index knows of it. ERR_NOT_FOUND: the file was just being made and
- * holds nothing. */
+/* The header of the file, or what the index knows of it. ERR_NOT_FOUND: the file was just
+ * being made and holds nothing. */
 static enum err read_identity(struct io *io, struct drive *drive, uint64_t id,
                               const struct segment_row *row, struct segment_header *out)
 {

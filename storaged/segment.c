@@ -1,3 +1,4 @@
+/* Headers, trailers and the scan: docs/formats-storage.md#segments. */
 #include "segment.h"
 
 #include "base/crc.h"
@@ -9,7 +10,8 @@
 #define TRAILER_MAGIC UINT64_C(0x4c525454454c4853)
 enum { SEGMENT_VERSION = 1, ENTRY_BYTES = 32 };
 
-/* The rest of the 4096 bytes is zero. The trailer uses the same head, with its own fields filled. */
+/* The rest of the 4096 bytes is zero. The trailer uses the same head, with its own fields
+ * filled. */
 struct segment_layout {
     uint64_t magic;
     uint32_t crc; /* CRC32C of the 4096 bytes with this field zero */

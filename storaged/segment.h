@@ -24,8 +24,8 @@ struct segment_header {
 };
 /* Writes SEGMENT_HEADER_BYTES at `out`. */
 void segment_header_encode(const struct segment_header *header, uint8_t *out);
-/* From either good copy. `bytes` may be shorter than a header when the file is. ERR_CORRUPT: both are
- * damaged or missing; ERR_UNSUPPORTED: of a later format. */
+/* From either good copy. `bytes` may be shorter than a header when the file is. ERR_CORRUPT:
+ * both are damaged or missing; ERR_UNSUPPORTED: of a later format. */
 enum err segment_header_decode(struct slice bytes, struct segment_header *out);
 
 /* One line of a trailer. */

@@ -1,3 +1,4 @@
+/* The life of a storage: format, open, start, stop. */
 #include "storaged/server.h"
 
 #include "base/log.h"
@@ -155,8 +156,8 @@ struct appender *storage_appender(struct io *io, struct storage *storage, struct
     return *slot;
 }
 
-/* A directory without superblock that another drive remembers as a mount point: the file system is not
- * mounted, and nothing must be made in its place. */
+/* A directory without superblock that another drive remembers as a mount point: the file
+ * system is not mounted, and nothing must be made in its place. */
 static void explain_missing(struct storage *storage, const char *directory)
 {
     for (uint32_t i = 0; i < storage->drive_count; i++) {
@@ -209,8 +210,8 @@ static void find_meta_drive(struct storage *storage)
     storage->identity = storage->meta_drive->superblock->node;
 }
 
-/* Every superblock lists all drives of the node: those that are here, where they are now, and those that are
- * not. */
+/* Every superblock lists all drives of the node: those that are here, where they are now, and
+ * those that are not. */
 static enum err write_tables(struct io *io, struct storage *storage)
 {
     struct superblock_drive *table =

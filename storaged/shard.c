@@ -1,3 +1,4 @@
+/* One record on its way to a drive. */
 #include "shard.h"
 
 #include "base/crc.h"
@@ -8,8 +9,8 @@
 
 enum {
     ZERO_COPY_BYTES_MIN = 128 << 10, /* smaller pieces are copied together */
-    /* A one-shot record up to here goes to the segment that is zeroed ahead; writing every block twice
-     * does not pay for larger ones. */
+    /* A one-shot record up to here goes to the segment that is zeroed ahead; writing every
+     * block twice does not pay for larger ones. */
     ZEROED_BYTES_MAX = 128 << 10,
     TAIL_BYTES_MAX = 256 << 10,
     TAIL_BYTES_FIRST = 64 << 10,  /* of a record of unknown length */
@@ -251,8 +252,9 @@ static void push_part(struct write_op *op, struct io_part part)
     op->bytes += part.bytes;
 }
 
-/* Move the collected payload into a write, with the header before the first. Only the last part of a record
- * ends within a block; the rest of that block is zeroed, in memory that is ours. */
+/* Move the collected payload into a write, with the header before the first. Only the last
+ * part of a record ends within a block; the rest of that block is zeroed, in memory that is
+ * ours. */
 static struct write_op *new_write(struct shard *shard, uint32_t header_payload_bytes,
                                   uint32_t block_bytes)
 {
@@ -405,8 +407,8 @@ enum err shard_append(struct io *io, struct shard *shard, struct buf *buf, size_
     return OK;
 }
 
-/* A write of its own, or the last part of the last write of the payload: recovery checks the payload
- * against the footer, so nothing has to be durable before it. */
+/* A write of its own, or the last part of the last write of the payload: recovery checks the
+ * payload against the footer, so nothing has to be durable before it. */
 static struct write_op *add_footer(struct shard *shard, struct write_op *op)
 {
     struct record *record = &shard->record;

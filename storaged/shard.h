@@ -22,7 +22,8 @@ struct write_op {
     unsigned part_count;
     struct io_part parts[IO_PARTS_MAX]; /* buffers referenced */
 };
-/* Queue a write; shard_written is called when it ended, and takes it. On error it was not queued. */
+/* Queue a write; shard_written is called when it ended, and takes it. On error it was not
+ * queued. */
 enum err appender_write(struct io *io, struct appender *appender, struct write_op *op);
 void shard_written(struct io *io, struct write_op *op, enum err err);
 /* Bring pending rows to the index soon. */

@@ -1,3 +1,4 @@
+/* Cells of one shard, checked. */
 #include "shard_reader.h"
 
 #include "base/log.h"

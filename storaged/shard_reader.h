@@ -23,7 +23,7 @@ struct cell_range {
 };
 struct cell_range shard_reader_cover(const struct shard_reader *reader, uint32_t offset,
                                      uint32_t bytes);
-/* Read whole cells [from, to) into `buf` at 0, each checked; room for record_align(to - from). Cells that the
- * page cache got wrong are read again from the device. ERR_CORRUPT, ERR_IO. */
+/* Read whole cells [from, to) into `buf` at 0, each checked; room for record_align(to - from).
+ * Cells that the page cache got wrong are read again from the device. ERR_CORRUPT, ERR_IO. */
 enum err shard_reader_read(struct io *io, struct shard_reader *reader, struct cell_range range,
                            struct buf *buf);

@@ -12,8 +12,8 @@ enum {
     FOOTER_CACHE_ENTRIES = 128,
 };
 
-/* A volume whose slots are drives of this process. Never freed before the storage; constant but for the
- * atomics. */
+/* A volume whose slots are drives of this process. Never freed before the storage; constant
+ * but for the atomics. */
 struct volume_entry {
     struct volume volume;
     struct drive *drives[META_SHARDS_MAX]; /* by slot */

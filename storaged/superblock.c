@@ -1,3 +1,4 @@
+/* Copies of a superblock: docs/formats-storage.md#superblock. */
 #include "superblock.h"
 
 #include "base/crc.h"

@@ -1,8 +1,8 @@
 /* Who a drive is. Pure. Format: docs/formats-storage.md#superblock.
  *
- * The file holds four copies, each with its own CRC, rewritten one after the other at each open with
- * a higher mount counter: whatever crash, at least three copies are whole, and the highest whole one
- * counts. */
+ * The file holds four copies, each with its own CRC, rewritten one after the other at each
+ * open with a higher mount counter: whatever crash, at least three copies are whole, and the
+ * highest whole one counts. */
 #pragma once
 #include "base/err.h"
 #include "storaged/server.h"
@@ -34,8 +34,8 @@ struct superblock {
 
 /* Write one copy (SUPERBLOCK_COPY_BYTES). */
 void superblock_encode(const struct superblock *superblock, uint8_t *out);
-/* The best copy of a file's contents (any length). ERR_CORRUPT: none is whole. ERR_UNSUPPORTED: of a
- * later format. */
+/* The best copy of a file's contents (any length). ERR_CORRUPT: none is whole.
+ * ERR_UNSUPPORTED: of a later format. */
 enum err superblock_decode(struct slice file, struct superblock *out);
 /* min(1 GiB, max(128 MiB, 1/32 of the drive)), in whole MiB. */
 uint64_t superblock_segment_bytes(uint64_t drive_bytes);

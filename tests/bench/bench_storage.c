@@ -1,10 +1,11 @@
 /* How fast blocks go to one drive and come back, and what that costs: run by hand.
  *
- *     bench_storage DIRECTORY [SECONDS]
+ * bench_storage DIRECTORY [SECONDS]
  *
- * DIRECTORY must be empty; it is formatted. One reactor, RocksDB index, a metadata service in memory.
- * Prints for each block size and number of fibers: operations and MB a second, latency, and processor time of the
- * process for an operation (contents are made once, so it is the storage's own). */
+ * DIRECTORY must be empty; it is formatted. One reactor, RocksDB index, a metadata service in
+ * memory. Prints for each block size and number of fibers: operations and MB a second,
+ * latency, and processor time of the process for an operation (contents are made once, so it
+ * is the storage's own). */
 #include "base/log.h"
 #include "base/mem.h"
 #include "fake_meta.h"

@@ -1,8 +1,9 @@
-/* Recovery from arbitrary bytes: the scan of a segment neither crashes nor invents records, and finds the same
- * however its input is cut.
+/* Recovery from arbitrary bytes: the scan of a segment neither crashes nor invents records,
+ * and finds the same however its input is cut.
  *
- * Input: commands of 4 bytes {what, a, b, c} that build a segment in memory: whole records, holes, noise, copies of
- * earlier blocks, changed fields with the checksum made good again (so that the checks behind it are reached). */
+ * Input: commands of 4 bytes {what, a, b, c} that build a segment in memory: whole records,
+ * holes, noise, copies of earlier blocks, changed fields with the checksum made good again (so
+ * that the checks behind it are reached). */
 #include "base/crc.h"
 #include "base/mem.h"
 #include "segment.h"

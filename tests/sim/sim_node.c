@@ -1,7 +1,7 @@
 /* The whole node in the simulator: S3 requests, signed like a client's, against gateway, metadata and storage on a
  * simulated disk, through power cuts at random events.
  *
- *     sim_node [--seeds N] [--base SEED] [--lives N] [--mutant BITS] [--verbose]
+ *     sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]
  *
  * Each key belongs to one client fiber, so what a key may hold is a short list: the last acknowledged state, and the
  * states of requests since then whose outcome nobody was told. Reading a key back must give one of them, bit for bit. */
@@ -28,6 +28,19 @@ enum {
     PART_BYTES_MIN = 5 << 20,
 };
 #define LIFE_NS_MAX (600 * IO_NS_PER_S)
+
+/* Each removes one sync; the run must then fail (tests/tools/mutants.sh). */
+static const struct mutant {
+    const char *name;
+    struct sim_fault fault;
+} mutants[] = {
+    {"log-write", {.prefix = "/data/meta/log", .durable_ignored = true}},
+    {"log-directory", {.prefix = "/data/meta/log", .sync_ignored = true}},
+    {"record-write", {.prefix = "/data/segments", .durable_ignored = true}},
+    {"segment-directory", {.prefix = "/data/segments", .sync_ignored = true}},
+    {"every-sync", {.prefix = "/data", .sync_ignored = true}},
+};
+enum { MUTANT_COUNT = sizeof mutants / sizeof mutants[0] };
 
 static const char access_key[] = "SIMULATOR";
 static const char secret_key[] = "simulator-secret";
@@ -536,12 +549,14 @@ static void live(struct world *world, bool last)
     sim_power_on(world->machine);
 }
 
-static uint64_t run_seed(uint64_t seed, unsigned lives, uint32_t mutant, bool verbose,
+static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mutant, bool verbose,
                          struct world *totals)
 {
     struct world world = {.verbose = verbose, .next_seed = seed << 20};
-    world.sim = sim_new(&(struct sim_options){.seed = seed, .mutant_ignore_sync = mutant});
+    world.sim = sim_new(&(struct sim_options){.seed = seed});
     world.machine = sim_machine_new(world.sim, REACTORS);
+    if (mutant != NULL)
+        sim_set_fault(world.machine, &mutant->fault);
     world.stores = kv_memory_world_new();
     world.metrics = metrics_new();
     for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++) {
@@ -572,9 +587,22 @@ static uint64_t number(const char *text)
     return value;
 }
 
+static const struct mutant *find_mutant(const char *name)
+{
+    for (unsigned i = 0; i < MUTANT_COUNT; i++)
+        if (name != NULL && strcmp(name, mutants[i].name) == 0)
+            return &mutants[i];
+    fputs("sim_node: mutants:", stderr);
+    for (unsigned i = 0; i < MUTANT_COUNT; i++)
+        fprintf(stderr, " %s", mutants[i].name);
+    fputs("\n", stderr);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 20, base = 1, lives = 3, mutant = 0;
+    uint64_t seeds = 20, base = 1, lives = 3;
+    const struct mutant *mutant = NULL;
     bool verbose = false;
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
@@ -587,9 +615,9 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--lives") == 0)
             lives = number(next), i++;
         else if (strcmp(argv[i], "--mutant") == 0)
-            mutant = number(next), i++;
+            mutant = find_mutant(next), i++;
         else {
-            puts("sim_node [--seeds N] [--base SEED] [--lives N] [--mutant BITS] [--verbose]");
+            puts("sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]");
             return strcmp(argv[i], "--help") == 0 ? 0 : 2;
         }
     }
@@ -597,9 +625,8 @@ int main(int argc, char **argv)
     struct world totals = {0};
     for (uint64_t seed = base; seed < base + seeds; seed++) {
         fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
-        uint64_t hash = run_seed(seed, (unsigned)lives, (uint32_t)mutant, verbose, &totals);
-        if (seed == base &&
-            run_seed(seed, (unsigned)lives, (uint32_t)mutant, verbose, &totals) != hash) {
+        uint64_t hash = run_seed(seed, (unsigned)lives, mutant, verbose, &totals);
+        if (seed == base && run_seed(seed, (unsigned)lives, mutant, verbose, &totals) != hash) {
             fprintf(stderr, "sim_node: seed %llu is not deterministic\n", (unsigned long long)seed);
             return 1;
         }

@@ -1,8 +1,9 @@
 /* Blocks in and out: what the gateway asks of the storage daemons.
  *
- * A block is up to 64 MiB of one object. The writer takes plain bytes, cuts them in stripes, encodes, and spreads
- * shards over the drives of a leased volume; the reader checks every cell that it hands out. Callable from
- * every reactor; a writer stays on the reactor that opened it. */
+ * A block is up to 64 MiB of one object. The writer takes plain bytes, cuts them in stripes,
+ * encodes, and spreads shards over the drives of a leased volume; the reader checks every cell
+ * that it hands out. Callable from every reactor; a writer stays on the reactor that opened
+ * it. */
 #pragma once
 #include "base/buf.h"
 #include "meta/types.h"
@@ -14,8 +15,9 @@ struct block_writer;
 
 enum {
     BLOCK_BYTES_MAX = META_BLOCK_BYTES_MAX,
-    BLOCK_READ_BYTES_MAX = 1 << 20,  /* of one block_read */
-    BLOCK_WINDOW_BYTES = 2 << 20,    /* written but not yet durable bytes a writer holds before it waits */
+    BLOCK_READ_BYTES_MAX = 1 << 20, /* of one block_read */
+    BLOCK_WINDOW_BYTES =
+        2 << 20, /* written but not yet durable bytes a writer holds before it waits */
 };
 
 /* A client of the drives in this process. */
@@ -23,47 +25,54 @@ struct storage_client *storage_client_new(struct storage *storage);
 void storage_client_free(struct storage_client *client);
 DEFINE_AUTO(storage_client, storage_client_free)
 
-/* Written into every shard's header, so that a drive can be understood without the metadata service. */
+/* Written into every shard's header, so that a drive can be understood without the metadata
+ * service. */
 struct block_hint {
     uint64_t bucket_id;
     struct slice bucket_name;
     struct slice key;
-    struct block_id write_id; /* id of the object's or part's first block; null: this is the first */
-    uint32_t ordinal;         /* of the block in the object or part, from 0 */
+    struct block_id
+        write_id;     /* id of the object's or part's first block; null: this is the first */
+    uint32_t ordinal; /* of the block in the object or part, from 0 */
     uint64_t upload_id;
     uint32_t part_number;
 };
 
 /* Choose a volume (two random leased ones, the less loaded), take a block id, reserve space.
  *
- * bytes_expected  length of the block when known (1..BLOCK_BYTES_MAX), else 0; a wrong value is an error at finish only
- *                 when more is written.
- * ERR_NO_SPACE: below the reserve. ERR_FENCED: no volume can be written. ERR_BUSY: queue or memory limits. */
+ * bytes_expected  length of the block when known (1..BLOCK_BYTES_MAX), else 0; a wrong value
+ * is an error at finish only when more is written. ERR_NO_SPACE: below the reserve.
+ * ERR_FENCED: no volume can be written. ERR_BUSY: queue or memory limits. */
 enum err block_writer_open(struct io *io, struct storage_client *client,
                            const struct block_hint *hint, uint32_t bytes_expected,
                            struct block_writer **out_writer);
-/* Append bytes [offset, offset + bytes) of `buf` to the block; the writer keeps a reference until they are durable, so the caller
- * must not change them. Waits while the window is full. Any error is final for this block. */
+/* Append bytes [offset, offset + bytes) of `buf` to the block; the writer keeps a reference
+ * until they are durable, so the caller must not change them. Waits while the window is full.
+ * Any error is final for this block. */
 enum err block_writer_append(struct io *io, struct block_writer *writer, struct buf *buf,
                              size_t offset, size_t bytes);
-/* End the block: all shards durable (or k + 1 of them, the others named in out_ref->missing). At least one byte was appended. */
+/* End the block: all shards durable (or k + 1 of them, the others named in out_ref->missing).
+ * At least one byte was appended. */
 enum err block_writer_finish(struct io *io, struct block_writer *writer, struct block_ref *out_ref,
                              struct lease *out_lease);
-/* Ends the writer; a block that was not finished is lost work that is collected later. Never waits. */
+/* Ends the writer; a block that was not finished is lost work that is collected later. Never
+ * waits. */
 void block_writer_free(struct block_writer *writer);
 DEFINE_AUTO(block_writer, block_writer_free)
 /* The id the block has, from open on: hint.write_id of the blocks after it. */
 struct block_id block_writer_id(const struct block_writer *writer);
 
-/* Read bytes [offset, offset + bytes) of a block (1..BLOCK_READ_BYTES_MAX, within ref->bytes) into a fresh buffer of `pool`; they start at
- * *out_offset of it. Every cell touched was checked; what the page cache got wrong was read again from the device.
- * ERR_CORRUPT: not enough good shards. ERR_NOT_FOUND: punched or never there. ERR_BUSY: pool empty. */
+/* Read bytes [offset, offset + bytes) of a block (1..BLOCK_READ_BYTES_MAX, within ref->bytes)
+ * into a fresh buffer of `pool`; they start at *out_offset of it. Every cell touched was
+ * checked; what the page cache got wrong was read again from the device. ERR_CORRUPT: not
+ * enough good shards. ERR_NOT_FOUND: punched or never there. ERR_BUSY: pool empty. */
 enum err block_read(struct io *io, struct storage_client *client, const struct block_ref *ref,
                     uint32_t offset, uint32_t bytes, struct buf_pool *pool, struct buf **out_buf,
                     size_t *out_offset);
 
-/* Between begin and end no block is punched that was live at begin: take the guard before looking the object up, so that an
- * overwrite or delete does not pull it away under a reader. Never fails; cheap. */
+/* Between begin and end no block is punched that was live at begin: take the guard before
+ * looking the object up, so that an overwrite or delete does not pull it away under a reader.
+ * Never fails; cheap. */
 struct read_guard {
     struct list_node node;
     uint64_t epoch;

@@ -80,6 +80,12 @@ static bool finished(void *context)
     return *(bool *)context;
 }
 
+void cluster_run(struct cluster *cluster, fiber_fn *fn, void *argument, bool *done)
+{
+    assert_int_equal(sim_spawn(cluster->machine, 0, fn, argument), OK);
+    assert_true(sim_run(cluster->sim, finished, done, UINT64_MAX));
+}
+
 struct start {
     struct cluster *cluster;
     bool done;
@@ -111,8 +117,7 @@ struct cluster *cluster_new(void)
     cluster->meta.cluster = cluster;
     cluster->storage.cluster = cluster;
     struct start run = {.cluster = cluster};
-    assert_int_equal(sim_spawn(cluster->machine, 0, start, &run), OK);
-    assert_true(sim_run(cluster->sim, finished, &run.done, UINT64_MAX));
+    cluster_run(cluster, start, &run, &run.done);
     return cluster;
 }
 
@@ -712,11 +717,50 @@ static void serve(struct io *io, void *argument)
 void cluster_call(struct cluster *cluster, const struct call *call, struct memory_exchange *memory)
 {
     struct running run = {.cluster = cluster, .call = call, .memory = memory};
-    assert_int_equal(sim_spawn(cluster->machine, 0, serve, &run), OK);
-    assert_true(sim_run(cluster->sim, finished, &run.done, UINT64_MAX));
+    cluster_run(cluster, serve, &run, &run.done);
     bytes_deinit(&run.body);
     bytes_deinit(&run.authorization);
     memory->exchange.head.header_count = 0; /* their texts are gone */
+}
+
+struct crowd {
+    struct running *running;
+    uint32_t count;
+};
+
+static bool crowd_finished(void *context)
+{
+    const struct crowd *crowd = context;
+    for (uint32_t i = 0; i < crowd->count; i++)
+        if (!crowd->running[i].done)
+            return false;
+    return true;
+}
+
+uint64_t cluster_call_together(struct cluster *cluster, const struct call *call, uint32_t count)
+{
+    struct crowd crowd = {
+        .running = mem_alloc_array(count, sizeof *crowd.running),
+        .count = count,
+    };
+    struct memory_exchange *memories = mem_alloc_array(count, sizeof *memories);
+    for (uint32_t i = 0; i < count; i++) {
+        crowd.running[i] =
+            (struct running){.cluster = cluster, .call = call, .memory = &memories[i]};
+        assert_int_equal(sim_spawn(cluster->machine, 0, serve, &crowd.running[i]), OK);
+    }
+    assert_true(sim_run(cluster->sim, crowd_finished, &crowd, UINT64_MAX));
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(memories[i].exchange.status, 200);
+        bytes += memories[i].answer_bytes;
+        bytes_deinit(&crowd.running[i].body);
+        bytes_deinit(&crowd.running[i].authorization);
+        memory_exchange_deinit(&memories[i]);
+    }
+    mem_free(memories);
+    mem_free(crowd.running);
+    return bytes;
 }
 
 unsigned cluster_status(struct cluster *cluster, const struct call *call)

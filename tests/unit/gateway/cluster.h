@@ -30,7 +30,6 @@ enum service_call {
 /* The next `times` calls after `skip` good ones return `err`. */
 void cluster_fail(struct cluster *cluster, enum service_call call, uint32_t skip, uint32_t times,
                   enum err err);
-/* Blocks that no object and no intent names: given up work. */
 uint32_t cluster_object_count(const struct cluster *cluster);
 uint32_t cluster_intents_dropped(const struct cluster *cluster);
 /* A multipart object of parts of these sizes, with bytes of cluster_pattern. */
@@ -61,8 +60,12 @@ struct call {
     size_t read_bytes_max; /* a read of the body */
     bool client_leaves;    /* in the middle of the body; without one, before the answer */
 };
+/* Run a function on a fiber until it has set *done. */
+void cluster_run(struct cluster *cluster, fiber_fn *fn, void *argument, bool *done);
 /* Run it to its end on a fiber; the answer is in `memory`, which the caller deinits. */
 void cluster_call(struct cluster *cluster, const struct call *call, struct memory_exchange *memory);
+/* The same request `count` times at once, each to be answered 200; bytes of all answers. */
+uint64_t cluster_call_together(struct cluster *cluster, const struct call *call, uint32_t count);
 /* Status alone. */
 unsigned cluster_status(struct cluster *cluster, const struct call *call);
 /* The answer's <Code>, "" when there is none. */

@@ -120,6 +120,22 @@ static void parts_become_an_object(void **state)
     completion_is(service, "key", id, NULL, parts, 1, 404, "NoSuchUpload");
 }
 
+static void an_upload_of_nothing_is_an_empty_object(void **state)
+{
+    (void)state;
+    AUTO(service) service = service_new();
+    char id[2048], etag[2048], text[2048];
+    begin(service, "key", NULL, id);
+    part(service, "key", id, 1, 'a', 0, etag);
+    struct listed parts[] = {{1, etag, NULL}};
+    completion_is(service, "key", id, NULL, parts, 1, 200, "");
+    struct answer answer = service_expect(service, 200, "GET", "/bucket/key", "");
+    assert_int_equal(answer.body_bytes, 0);
+    assert_string_equal(answer_header(&answer, "ETag", text),
+                        "\"59adb24ef3cdbe0297f05b395827453f-1\"");
+    done(answer);
+}
+
 static void parts_that_do_not_fit_are_refused(void **state)
 {
     (void)state;
@@ -397,6 +413,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_become_an_object),
+        cmocka_unit_test(an_upload_of_nothing_is_an_empty_object),
         cmocka_unit_test(parts_that_do_not_fit_are_refused),
         cmocka_unit_test(what_the_client_expects_of_the_whole_is_checked),
         cmocka_unit_test(a_composite_checksum_needs_one_for_each_part),

@@ -1,5 +1,6 @@
 /* GET, HEAD, PUT, DELETE, COPY of objects: ranges, parts, conditions, and what happens when a service
  * below fails at any point. */
+#include "body.h"
 #include "cluster.h"
 
 #include <setjmp.h>
@@ -150,6 +151,7 @@ static const struct {
     {"/bucket/multi?partNumber=0", 400, "InvalidArgument", 0, 0, NULL},
     {"/bucket/multi?partNumber=10001", 400, "InvalidArgument", 0, 0, NULL},
     {"/bucket/multi?partNumber=x", 400, "InvalidArgument", 0, 0, NULL},
+    {"/bucket/many", 200, "", 0, 6000000, NULL},
     {"/bucket/small?partNumber=1", 206, "", 0, 1000, NULL},
     {"/bucket/small?partNumber=2", 416, "InvalidPartNumber", 0, 0, NULL},
 };
@@ -159,6 +161,8 @@ static void a_part_number_gives_that_part(void **state)
     (void)state;
     AUTO(cluster) cluster = cluster_new();
     cluster_add_multipart(cluster, "multi", (const uint32_t[]){1500000, 1000000, 100000}, 3);
+    cluster_add_multipart(cluster, "many",
+                          (const uint32_t[]){1000000, 1, 1999999, 1000000, 999999, 1000001}, 6);
     put(cluster, "/bucket/small", 1000);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         struct expectation expected = {
@@ -565,6 +569,50 @@ static void a_write_that_fails_anywhere_leaves_nothing(void **state)
     }
 }
 
+struct writing {
+    struct cluster *cluster;
+    bool done;
+};
+
+static void write_pieces(struct io *io, void *argument)
+{
+    static const size_t sizes[] = {10 << 10, 6 << 10, 1, 200000};
+    struct writing *writing = argument;
+    struct context context = {.gateway = cluster_gateway(writing->cluster), .bucket = {.id = 1}};
+    AUTO(object_writer) writer = NULL;
+    assert_int_equal(
+        object_writer_new(io, &context, SLICE_LITERAL("pieces"), 0, 0, UINT64_MAX, &writer), S3_OK);
+    size_t offset = 0;
+    for (int i = 0; i < 4; i++) {
+        AUTO(buf) buf = buf_new(sizes[i]);
+        memcpy(buf->data, pattern + offset, sizes[i]);
+        assert_int_equal(object_writer_append(io, writer, buf, 0, sizes[i]), S3_OK);
+        offset += sizes[i];
+    }
+    struct object_put order = {.attributes = SLICE_LITERAL("\1\0")};
+    struct object_written written;
+    assert_int_equal(object_writer_finish(io, writer, &order), S3_OK);
+    assert_int_equal(order.bytes, offset);
+    assert_int_equal(order.block_count, 1);
+    assert_int_equal(meta_object_put(io, context.gateway->options.meta, &order, &written), OK);
+    object_writer_committed(writer);
+    writing->done = true;
+}
+
+static void small_pieces_outgrow_the_metadata_and_become_a_block(void **state)
+{
+    (void)state;
+    AUTO(cluster) cluster = cluster_new();
+    struct writing writing = {.cluster = cluster};
+    cluster_run(cluster, write_pieces, &writing, &writing.done);
+    struct call get = {.method = "GET", .target = "/bucket/pieces"};
+    struct memory_exchange memory;
+    cluster_call(cluster, &get, &memory);
+    assert_int_equal(memory.answer.bytes, (16 << 10) + 200001);
+    assert_memory_equal(memory.answer.data, pattern, memory.answer.bytes);
+    memory_exchange_deinit(&memory);
+}
+
 static void an_object_of_two_blocks_comes_back(void **state)
 {
     (void)state;
@@ -636,7 +684,23 @@ static void a_reader_that_leaves_leaks_nothing(void **state)
     memory_exchange_deinit(&memory);
 }
 
-static void what_the_api_has_and_shale_has_not_is_501(void **state)
+static void more_requests_than_memory_take_turns(void **state)
+{
+    (void)state;
+    AUTO(cluster) cluster = cluster_new(); /* 8 MiB for bodies */
+    put(cluster, "/bucket/big", BIG_BYTES);
+    struct call get = {.method = "GET", .target = "/bucket/big"};
+    assert_int_equal(cluster_call_together(cluster, &get, 24), 24 * (uint64_t)BIG_BYTES);
+    struct call write = {
+        .method = "PUT",
+        .target = "/bucket/big",
+        .body = slice_of(pattern, BIG_BYTES),
+        .mode = S3_PAYLOAD_UNSIGNED,
+    };
+    assert_int_equal(cluster_call_together(cluster, &write, 24), 0);
+}
+
+static void what_shale_has_not_is_never_a_plain_put(void **state)
 {
     (void)state;
     AUTO(cluster) cluster = cluster_new();
@@ -686,10 +750,12 @@ int main(void)
         cmocka_unit_test(a_copy_with_another_checksum_reads_its_source),
         cmocka_unit_test(attributes_of_an_object_are_those_asked_for),
         cmocka_unit_test(a_write_that_fails_anywhere_leaves_nothing),
+        cmocka_unit_test(small_pieces_outgrow_the_metadata_and_become_a_block),
         cmocka_unit_test(an_object_of_two_blocks_comes_back),
         cmocka_unit_test(a_read_that_fails_is_an_error_or_a_closed_connection),
         cmocka_unit_test(a_reader_that_leaves_leaks_nothing),
-        cmocka_unit_test(what_the_api_has_and_shale_has_not_is_501),
+        cmocka_unit_test(more_requests_than_memory_take_turns),
+        cmocka_unit_test(what_shale_has_not_is_never_a_plain_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 /* The metadata replica: alone and in groups of three, in the simulator and on a real disk.
  *
  * Every key belongs to one client, so what it may hold is the last acknowledged value and those since whose outcome nobody was
- * told. A read from any replica gives one of them, and afterwards only that one (I7); a value that was refused is never seen; a
- * value is written once, so one that comes back after another was read is a command that took effect twice (I11). */
+ * told. A read from any replica gives one of them, and afterwards that one or a later one: the later may still be on their way
+ * (I7). A value that was refused is never seen. A value is written once, so one that comes back after a later one was read is a
+ * command that took effect twice (I11). */
 #include "base/mem.h"
 #include "entry.h"
 #include "kv/memory.h"
@@ -291,7 +292,6 @@ static bool write_key(struct io *io, struct world *world, struct key *key, struc
         .node = node, .key = key, .write = true, .value = ++world->value_next};
     io_call(io, sim_machine_io(node->machine, (unsigned)draw(world, REACTORS)), perform,
             &operation);
-    if (getenv("DBG"))fprintf(stderr,"DBG %s %lu node=%u %s now=%lu\n",key->name,operation.value,node->index,err_text(operation.err),sim_now_ns(world->sim));
     switch (operation.err) {
     case OK:
         world->acknowledged++;
@@ -327,8 +327,8 @@ static bool read_key(struct io *io, struct world *world, struct key *key, struct
     for (uint32_t i = 0; i < key->count; i++) {
         if (key->candidates[i] != operation.value)
             continue;
-        key->candidates[0] = operation.value;
-        key->count = 1;
+        key->count -= i;
+        memmove(key->candidates, key->candidates + i, key->count * sizeof *key->candidates);
         world->reads++;
         return true;
     }

@@ -1,5 +1,5 @@
-/* What the tests of whole storages share: blocks with contents that are told by a seed, and a table of those that
- * were acknowledged. */
+/* What the tests of whole storages share: blocks with contents that are told by a seed, and a
+ * table of those that were acknowledged. */
 #pragma once
 #include "base/log.h"
 #include "base/mem.h"

@@ -1,5 +1,5 @@
-/* A metadata service in memory, linked instead of meta: what it has said is committed and survives every crash of
- * the machines that ask. */
+/* A metadata service in memory, linked instead of meta: what it has said is committed and
+ * survives every crash of the machines that ask. */
 #pragma once
 #include "meta/client.h"
 

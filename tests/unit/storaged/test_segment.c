@@ -268,8 +268,8 @@ static void either_copy_of_a_segment_header_is_enough(void **state)
 
 /* --- R8: every state that a power cut can leave --- */
 
-/* Records 1 and 2 were acknowledged; the blocks of 3 and 4 (two writes, in any order, at most 12 blocks) are on the
- * medium or not, each by itself. */
+/* Records 1 and 2 were acknowledged; the blocks of 3 and 4 (two writes, in any order, at most
+ * 12 blocks) are on the medium or not, each by itself. */
 static void crash_states(enum record_kind third, uint32_t third_bytes, enum record_kind fourth,
                          uint32_t fourth_bytes)
 {

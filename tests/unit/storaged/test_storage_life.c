@@ -1,4 +1,5 @@
-/* A drive's life in the simulator: writers, readers, deletes and collection side by side, power cuts at any event. */
+/* A drive's life in the simulator: writers, readers, deletes and collection side by side,
+ * power cuts at any event. */
 #include "blocks.h"
 
 enum { KNOWN_MAX = 4000, WORKERS = 6 };
@@ -211,8 +212,8 @@ static void audit(struct io *io, struct node *node)
     unsigned slots = node->data_shards == 0 ? 1 : (unsigned)node->data_shards + node->parity_shards;
     unsigned data = node->data_shards == 0 ? 1 : node->data_shards;
     assert_int_equal(records, live * slots);
-    /* Headers, footers, padding: 16 KiB a record. What a power cut tore, a few writes a drive, comes back only with
-     * its segment. */
+    /* Headers, footers, padding: 16 KiB a record. What a power cut tore, a few writes a drive,
+     * comes back only with its segment. */
     uint64_t reserve = drives * (UINT64_C(129) << 20);
     assert_true(used < live_bytes * slots / data + records * 16384 + reserve + drives * (64 << 20));
     node_stop(io, node);

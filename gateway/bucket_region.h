@@ -1,5 +1,5 @@
-/* The region that answers name for a bucket: where S3 thinks it is. Shale is one place; the name is what
- * the client gave at creation. */
+/* The region that answers name for a bucket: where S3 thinks it is. Shale is one place; the name is
+ * what the client gave at creation. */
 #pragma once
 #include "context.h"
 

@@ -76,7 +76,8 @@ static enum s3_error check_part(struct context *context, const struct upload *up
     return check_part_checksum(context, upload, named, stored);
 }
 
-/* The stored part of that number at or behind *index, which moves there; NULL when there is none. */
+/* The stored part of that number at or behind *index, which moves there; NULL when there is
+ * none. */
 static const struct part *find_stored(const struct part_page *stored, uint32_t number,
                                       uint32_t *index)
 {

@@ -43,7 +43,11 @@ void exchange_header_format(struct exchange *exchange, const char *name, const c
     va_start(arguments, format);
     int bytes = vsnprintf(value, sizeof value, format, arguments);
     va_end(arguments);
-    assert(bytes >= 0 && (size_t)bytes < sizeof value);
+    assert(bytes >= 0);
+    if ((size_t)bytes >= sizeof value) {
+        log_warn("exchange: answer header dropped, too long name=%s", name);
+        return;
+    }
     exchange_header(exchange, name, slice_of(value, (size_t)bytes));
 }
 
@@ -111,7 +115,8 @@ enum err exchange_begin(struct io *io, struct exchange *exchange, unsigned statu
 enum err exchange_send(struct io *io, struct exchange *exchange, struct slice bytes)
 {
     assert(exchange->responded);
-    assert(bytes.bytes > 0 && bytes.bytes <= EXCHANGE_SEND_BYTES_MAX);
+    assert(bytes.bytes > 0);
+    assert(bytes.bytes <= EXCHANGE_SEND_BYTES_MAX);
     assert(!exchange_is_head(exchange));
     exchange->body_bytes_sent += bytes.bytes;
     assert(exchange->body_bytes_sent <= exchange->content_bytes);

@@ -146,8 +146,8 @@ struct request {
     bool head_refused; /* its framing is unknown: nothing after the head may be read */
     bool first_done;   /* the first call returned without suspending */
     bool suspended;
-    bool waiting;  /* the fiber waits in here */
-    bool closing;  /* the next callback closes the connection */
+    bool waiting; /* the fiber waits in here */
+    bool closing; /* the next callback closes the connection */
     bool timed_out;
     bool completed; /* the answer was sent to its end */
 
@@ -265,6 +265,13 @@ static void request_id_text(const struct request *request, char out[17])
     assert(written == 16);
 }
 
+/* The framing is the transport's; a second length would split the answer. */
+static bool is_framing_header(const char *name)
+{
+    return strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0 ||
+           strcasecmp(name, "Connection") == 0;
+}
+
 /* Call fn for each header of the answer, ours included. Values are C strings. */
 static void each_answer_header(struct request *request,
                                void (*fn)(void *context, const char *name, const char *value),
@@ -286,7 +293,8 @@ static void each_answer_header(struct request *request,
         memcpy(name_text, name.data, name.bytes);
         name_text[name.bytes] = 0;
         /* exchange_header ends each value with a NUL. */
-        fn(context, name_text, (const char *)value.data);
+        if (!is_framing_header(name_text))
+            fn(context, name_text, (const char *)value.data);
     }
 }
 
@@ -331,9 +339,9 @@ static void set_streamed_response(struct request *request)
     /* The answer to HEAD is the length alone: the library never asks for a byte. */
     size_t block_bytes = exchange_is_head(&request->exchange) ? 1 : STREAM_BLOCK_BYTES;
     request->streamed = true;
-    set_response(request, MHD_create_response_from_callback(request->exchange.content_bytes,
-                                                            block_bytes, on_answer_read, request,
-                                                            NULL));
+    set_response(request,
+                 MHD_create_response_from_callback(request->exchange.content_bytes, block_bytes,
+                                                   on_answer_read, request, NULL));
 }
 
 static void append_header_line(void *context, const char *name, const char *value)
@@ -378,8 +386,7 @@ static bool too_much_to_drop(const struct request *request)
 static void announce_answer(struct io *io, struct request *request)
 {
     bool in_body = request->first_done && has_body(request) && !request->body_ended;
-    if (in_body &&
-        (request->exchange.close || request->timed_out || too_much_to_drop(request)))
+    if (in_body && (request->exchange.close || request->timed_out || too_much_to_drop(request)))
         answer_directly(io, request);
     kick(request);
 }
@@ -652,9 +659,8 @@ static enum MHD_Result first_call(struct request *request)
 {
     bool body = has_body(request);
     bool ask_first = body && request->expects_continue;
-    if (request->answered &&
-        (request->head_refused || ask_first ||
-         (body && (request->exchange.close || too_much_to_drop(request))))) {
+    if (request->answered && (request->head_refused || ask_first ||
+                              (body && (request->exchange.close || too_much_to_drop(request))))) {
         request->connection->linger = true;
         return queue_answer(request);
     }
@@ -928,7 +934,8 @@ static void sweep(struct reactor *reactor, uint64_t now_ns)
     struct pollfd fds[SWEEP_FDS];
     struct connection *suspended[SWEEP_FDS];
     unsigned count = 0;
-    LIST_EACH (struct connection, connection, &reactor->connections, node) {
+    LIST_EACH(struct connection, connection, &reactor->connections, node)
+    {
         sweep_connection(connection, now_ns);
         if (connection->request == NULL || !connection->request->suspended)
             continue;
@@ -951,10 +958,10 @@ static void drop_lingering(struct reactor *reactor, struct lingering *lingering)
 
 static void sweep_lingering(struct reactor *reactor, uint64_t now_ns)
 {
-    LIST_EACH (struct lingering, lingering, &reactor->lingering, node) {
+    LIST_EACH(struct lingering, lingering, &reactor->lingering, node)
+    {
         /* MSG_TRUNC throws the bytes away in the kernel (tcp(7)). */
-        ssize_t bytes =
-            recv(lingering->fd, NULL, LINGERING_READ_BYTES, MSG_DONTWAIT | MSG_TRUNC);
+        ssize_t bytes = recv(lingering->fd, NULL, LINGERING_READ_BYTES, MSG_DONTWAIT | MSG_TRUNC);
         bool ended = bytes == 0 || (bytes < 0 && errno != EAGAIN && errno != EINTR);
         if (ended || now_ns >= lingering->deadline_ns)
             drop_lingering(reactor, lingering);
@@ -1009,19 +1016,19 @@ static struct MHD_Daemon *start_daemon(struct reactor *reactor)
                      ((unsigned)MHD_ALLOW_SUSPEND_RESUME & ~(unsigned)MHD_USE_ITC);
     /* Strictness 0: what 1 would refuse (a space in the target, no Host) is refused by check_head,
      * in S3's form instead of the library's. */
-    return MHD_start_daemon(
-        flags, 0, NULL, NULL, on_access, reactor,                                  /**/
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, reactor,                               /**/
-        MHD_OPTION_LISTEN_SOCKET, reactor->listen_fd,                              /**/
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor,                      /**/
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, reactor,                        /**/
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,                              /**/
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,                        /**/
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,       /**/
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max,           /**/
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT,                                        /**/
-        (unsigned)options->connections_per_source_max, MHD_OPTION_STRICT_FOR_CLIENT, 0,
-        MHD_OPTION_END);
+    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, reactor,             /**/
+                            MHD_OPTION_EXTERNAL_LOGGER, on_log, reactor,          /**/
+                            MHD_OPTION_LISTEN_SOCKET, reactor->listen_fd,         /**/
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor, /**/
+                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, reactor,   /**/
+                            MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,         /**/
+                            MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,   /**/
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)CONNECTION_MEMORY_BYTES,                                 /**/
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max, /**/
+                            MHD_OPTION_PER_IP_CONNECTION_LIMIT,                              /**/
+                            (unsigned)options->connections_per_source_max,
+                            MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_END);
 }
 
 static void start_reactor(struct io *io, void *argument)
@@ -1050,9 +1057,9 @@ static void quiesce_reactor(struct io *io, void *argument)
     if (reactor->listen_fd >= 0)
         (void)close(reactor->listen_fd); /* nothing was written */
     reactor->listen_fd = -1;
-    LIST_EACH (struct connection, connection, &reactor->connections, node)
-        if (connection->request == NULL)
-            abort_connection(connection);
+    LIST_EACH(struct connection, connection, &reactor->connections, node)
+    if (connection->request == NULL)
+        abort_connection(connection);
     if (reactor->poller != NULL)
         poller_wake(io, reactor->poller);
 }
@@ -1074,15 +1081,15 @@ static void stop_reactor(struct io *io, void *argument)
     if (reactor->driver.running > 0)
         log_info("http: stop deadline passed, connections closed server=%s connections=%u",
                  reactor->server->options.name, reactor->connections.count);
-    LIST_EACH (struct connection, connection, &reactor->connections, node)
-        abort_connection(connection);
+    LIST_EACH(struct connection, connection, &reactor->connections, node)
+    abort_connection(connection);
     fiber_group_wait(io, &reactor->driver);
     assert(list_empty(&reactor->connections));
-    LIST_EACH (struct request, request, &reactor->running, running_node)
-        io_cancel(io, request->fiber);
+    LIST_EACH(struct request, request, &reactor->running, running_node)
+    io_cancel(io, request->fiber);
     fiber_group_wait(io, &reactor->handlers);
-    LIST_EACH (struct lingering, lingering, &reactor->lingering, node)
-        drop_lingering(reactor, lingering);
+    LIST_EACH(struct lingering, lingering, &reactor->lingering, node)
+    drop_lingering(reactor, lingering);
     poller_free(io, reactor->poller);
     MHD_stop_daemon(reactor->daemon);
     reactor->daemon = NULL;

@@ -170,7 +170,7 @@ void http_address_format(const struct sockaddr *address, char out[HTTP_ADDRESS_T
         else
             (void)inet_ntop(AF_INET, &v6.sin6_addr.s6_addr[12], host, sizeof host); /* as above */
     }
-    int written = snprintf(out, HTTP_ADDRESS_TEXT_BYTES_MAX, brackets ? "[%s]:%u" : "%s:%u", host,
-                           port);
+    int written =
+        snprintf(out, HTTP_ADDRESS_TEXT_BYTES_MAX, brackets ? "[%s]:%u" : "%s:%u", host, port);
     assert(written > 0 && written < HTTP_ADDRESS_TEXT_BYTES_MAX);
 }

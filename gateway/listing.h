@@ -8,8 +8,8 @@ struct listing {
     bool url_encode;         /* encoding-type=url */
 };
 
-/* prefix, delimiter, encoding-type and the limit called `max_name` of the query of the request, whose
- * bucket was looked up. S3_INVALID_ARGUMENT names what is wrong. */
+/* prefix, delimiter, encoding-type and the limit called `max_name` of the query of the request,
+ * whose bucket was looked up. S3_INVALID_ARGUMENT names what is wrong. */
 enum s3_error listing_from_request(struct context *context, const char *max_name,
                                    const char *max_element, struct listing *out_listing);
 /* A query parameter that is a key or the start of one; empty when absent. S3_INVALID_ARGUMENT,

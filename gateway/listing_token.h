@@ -2,8 +2,8 @@
  *
  *     base64( format u8 (1) | check u64 | name )     check = XXH3-64 of format and name
  *
- * They hold no state of the server, so they never expire; the check only tells clients' mistakes from
- * names. */
+ * They hold no state of the server, so they never expire; the check only tells clients' mistakes
+ * from names. */
 #pragma once
 #include "base/bytes.h"
 #include "base/slice.h"

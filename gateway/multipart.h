@@ -11,8 +11,8 @@ enum s3_error multipart_missing(struct context *context);
 /* partNumber, 1..META_PARTS_MAX. S3_INVALID_ARGUMENT. */
 enum s3_error multipart_part_number(struct context *context, uint32_t *out_number);
 
-/* Every part keeps a checksum of one algorithm, so that the whole object gets one: the upload's, or when
- * its creator named none S3's default, of which answers about the upload do not speak. */
+/* Every part keeps a checksum of one algorithm, so that the whole object gets one: the upload's, or
+ * when its creator named none S3's default, of which answers about the upload do not speak. */
 static inline bool multipart_checksum_asked(const struct upload *upload)
 {
     return upload->checksum_algorithm != CHECKSUM_NONE;

@@ -1,5 +1,5 @@
-/* Settings that nobody can have made, because their PUT is answered 501: what S3 says of a bucket or an
- * object without them (S3 API Reference, the Get action of each). */
+/* Settings that nobody can have made, because their PUT is answered 501: what S3 says of a bucket
+ * or an object without them (S3 API Reference, the Get action of each). */
 #include "operations.h"
 
 static const struct setting {

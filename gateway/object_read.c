@@ -117,7 +117,9 @@ static enum err fetch_block(struct io *io, struct object_reader *reader, struct 
     uint64_t end = extent_end < reader->end ? extent_end : reader->end;
     size_t bytes_max = context_piece_bytes(reader->context);
     uint64_t rest = end - reader->offset;
-    fetch->bytes = rest < bytes_max ? (size_t)rest : bytes_max;
+    /* Pieces end where stripes do, so that the next one starts on a cell of every shard. */
+    size_t misaligned = (size_t)((reader->offset - extent.offset) % bytes_max);
+    fetch->bytes = rest <= bytes_max ? (size_t)rest : bytes_max - misaligned;
     return read_block(io, reader, &extent, fetch);
 }
 
@@ -152,8 +154,10 @@ enum s3_error object_reader_run(struct io *io, struct object_reader *reader, obj
         bool started =
             reader->offset < reader->end && fiber_group_spawn(io, &ahead, fetch_run, &next) == OK;
         enum s3_error error = piece(io, argument, current.buf, current.offset, current.bytes);
-        fiber_group_wait(io, &ahead);
+        /* Before the wait: readers that hold one piece while they wait for another would starve each
+         * other of memory. */
         buf_unref(current.buf);
+        fiber_group_wait(io, &ahead);
         if (error != S3_OK) {
             buf_unref(next.buf);
             return error;

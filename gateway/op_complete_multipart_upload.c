@@ -35,8 +35,8 @@ static enum s3_error answer(struct io *io, struct context *context, const struct
     return context_respond_xml(io, context, 200, &document);
 }
 
-/* The upload is gone. When it made the object that is there, of these parts, the client did not hear the
- * answer and asks again: it gets the same one. */
+/* The upload is gone. When it made the object that is there, of these parts, the client did not
+ * hear the answer and asks again: it gets the same one. */
 static enum s3_error answer_again(struct io *io, struct context *context,
                                   const struct body_complete_multipart *list)
 {

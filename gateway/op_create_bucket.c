@@ -30,7 +30,8 @@ static enum s3_error check_headers(struct context *context)
                             "Invalid x-amz-object-ownership header");
 }
 
-/* The region that the bucket keeps. Any is accepted unless the operator named the one that there is. */
+/* The region that the bucket keeps. Any is accepted unless the operator named the one that there
+ * is. */
 static enum s3_error check_region(struct context *context, struct slice constraint,
                                   struct slice *out_region)
 {

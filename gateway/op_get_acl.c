@@ -1,5 +1,5 @@
-/* GetBucketAcl, GetObjectAcl: with ACLs off (S3 Object Ownership, bucket owner enforced) the owner has
- * full control and nobody else is named. */
+/* GetBucketAcl, GetObjectAcl: with ACLs off (S3 Object Ownership, bucket owner enforced) the owner
+ * has full control and nobody else is named. */
 #include "operations.h"
 #include "owner.h"
 

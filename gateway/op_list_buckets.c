@@ -48,8 +48,8 @@ static void write_bucket(struct xml_writer *xml, const struct bucket_query *quer
     xml_close(xml);
 }
 
-/* Up to query->max buckets, over as many pages as the filter for a region takes. query->after moves on;
- * when nothing follows it is empty. */
+/* Up to query->max buckets, over as many pages as the filter for a region takes. query->after moves
+ * on; when nothing follows it is empty. */
 static enum s3_error write_buckets(struct io *io, struct context *context, struct xml_writer *xml,
                                    struct bucket_query *query)
 {

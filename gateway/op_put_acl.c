@@ -1,5 +1,5 @@
-/* PutBucketAcl, PutObjectAcl: what says no more than what holds anyway is accepted, everything else is
- * refused as S3 does for a bucket with ACLs off. */
+/* PutBucketAcl, PutObjectAcl: what says no more than what holds anyway is accepted, everything else
+ * is refused as S3 does for a bucket with ACLs off. */
 #include "operations.h"
 #include "xml_body.h"
 

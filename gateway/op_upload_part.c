@@ -3,8 +3,9 @@
 #include "multipart.h"
 #include "operations.h"
 
-/* The checksum that the client names must be the upload's. A composite checksum is made of what clients
- * vouch for, so there each part must have one (S3 User Guide, "Checking object integrity"). */
+/* The checksum that the client names must be the upload's. A composite checksum is made of what
+ * clients vouch for, so there each part must have one (S3 User Guide, "Checking object
+ * integrity"). */
 static enum s3_error check_algorithm(struct context *context, const struct upload *upload,
                                      enum checksum_algorithm sent)
 {

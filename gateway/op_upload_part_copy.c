@@ -48,8 +48,8 @@ static enum s3_error source_range(struct context *context, const struct object *
     return S3_OK;
 }
 
-/* An object that stays readable, and the reader of its range: looked up again when it was replaced in
- * between. */
+/* An object that stays readable, and the reader of its range: looked up again when it was replaced
+ * in between. */
 static enum s3_error open_source(struct io *io, struct context *context,
                                  const struct part_copy *copy, struct object **out_object,
                                  struct range *out_range, struct object_reader **out_reader)

@@ -1,9 +1,9 @@
 /* Upload ids as clients see them.
  *
- *     hex( check (8) | id xor check (8) )     both big endian; check = XXH3-64 of a format byte and the id
+ *     hex( check u64 | id xor check u64 )     check = XXH3-64 of a format byte and the id
  *
- * Opaque and stable, not secret: an id is used together with its bucket and key. What was not made here
- * fails the check and is answered NoSuchUpload without a look-up. */
+ * Opaque and stable, not secret: an id is used together with its bucket and key. What was not made
+ * here fails the check and is answered NoSuchUpload without a look-up. */
 #pragma once
 #include "base/slice.h"
 #include <stdbool.h>

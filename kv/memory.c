@@ -416,14 +416,28 @@ static const struct kv_operations OPERATIONS = {
     .value = memory_value,
 };
 
-static enum err open_store(struct kv_memory_world *world, const char *path, bool create,
-                           struct store **out_store)
+static void store_free(struct kv_memory_world *world, struct store *store)
+{
+    assert(!store->open);
+    keep_states(store, 0, 1);
+    treap_unref(store->states[0]);
+    list_remove(&world->stores, &store->node);
+    mem_free(store->path);
+    mem_free(store);
+}
+
+static enum err open_store(struct kv_memory_world *world, const char *path,
+                           const struct kv_options *options, struct store **out_store)
 {
     struct store *store = find(world, path);
-    if (store == NULL && !create)
+    if (store == NULL && !options->create)
         return FAIL(ERR_NOT_FOUND, "store path=%s", path);
     if (store != NULL && store->open)
         return FAIL(ERR_LOCKED, "store path=%s", path);
+    if (store != NULL && options->discard) {
+        store_free(world, store);
+        store = NULL;
+    }
     if (store == NULL)
         store = store_new(world, path, NULL);
     /* What is read after opening was read from the disk: it does not go away any more. */
@@ -440,7 +454,7 @@ static enum err memory_open(struct kv_provider *provider, struct lane *lane, con
     struct kv_memory_world *world = CONTAINER_OF(provider, struct kv_memory_world, provider);
     struct store *store = NULL;
     lock(world);
-    enum err err = open_store(world, path, options->create, &store);
+    enum err err = open_store(world, path, options, &store);
     unlock(world);
     TRY(err);
     struct memory_kv *memory = mem_new(struct memory_kv);
@@ -469,12 +483,7 @@ void kv_memory_world_free(struct kv_memory_world *world)
         return;
     LIST_EACH(struct store, store, &world->stores, node)
     {
-        assert(!store->open);
-        keep_states(store, 0, 1);
-        treap_unref(store->states[0]);
-        list_remove(&world->stores, &store->node);
-        mem_free(store->path);
-        mem_free(store);
+        store_free(world, store);
     }
     pthread_mutex_destroy(&world->mutex);
     mem_free(world);

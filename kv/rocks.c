@@ -482,10 +482,19 @@ static enum err rocks_open(struct kv_provider *provider, struct lane *lane, cons
 {
     (void)provider;
     (void)lane;
-    TRY(check_directory(path, wanted->create));
     rocksdb_options_t *options = NULL;
-    TRY(options_new(wanted, &options));
     char *message = NULL;
+    if (!wanted->discard)
+        TRY(check_directory(path, wanted->create));
+    TRY(options_new(wanted, &options));
+    if (wanted->discard) {
+        rocksdb_destroy_db(options, path, &message);
+        enum err err = convert(path, "discard", message);
+        if (err != OK) {
+            rocksdb_options_destroy(options);
+            return err;
+        }
+    }
     rocksdb_t *db = rocksdb_open(options, path, &message);
     rocksdb_options_destroy(options);
     TRY(convert(path, "open", message));

@@ -22,6 +22,7 @@ void server_publish(struct meta_server *server)
     bool alone = membership->voter_count == 1 && membership->old_voter_count == 0;
     atomic_store_explicit(&server->alone_serving, serving && alone, memory_order_release);
     atomic_store_explicit(&server->ready, serving && server->session != 0, memory_order_release);
+    gauge_set(server->ready_gauge, serving);
     signal_wake_all(server->home, &server->changed);
 }
 
@@ -536,6 +537,12 @@ static void register_metrics(struct meta_server *server)
         metrics_counter(metrics, "shale_meta_applied_total", NULL, "Entries applied.");
     server->flushes_total =
         metrics_counter(metrics, "shale_meta_flushes_total", NULL, "Flushes of the state store.");
+    server->applied_index = metrics_gauge(metrics, "shale_meta_applied_index", NULL,
+                                          "Index of the last entry in the state store.");
+    server->ready_gauge = metrics_gauge(metrics, "shale_meta_leader", NULL,
+                                        "1 while this replica leads and serves.");
+    server->log_bytes =
+        metrics_gauge(metrics, "shale_meta_log_held_bytes", NULL, "Bytes held by the Raft log.");
     server->proposal_seconds =
         metrics_histogram(metrics, "shale_meta_proposal_seconds", NULL,
                           "Time from the arrival of a command to its acknowledgement.");

@@ -221,6 +221,8 @@ static enum err apply_next(struct io *io, struct meta_server *server, struct app
     server->applied_term = job->entries[job->count - 1].entry.term;
     server->position = job->position;
     counter_add(server->applied_total, job->count);
+    gauge_set(server->applied_index, (int64_t)server->applied);
+    gauge_set(server->log_bytes, (int64_t)meta_log_bytes(server->log));
     /* Published before anything is acknowledged: a read that begins later sees it. */
     server_publish(server);
     settle_all(io, server, job);

@@ -144,7 +144,7 @@ struct meta_server {
 
     struct counter *proposals_total, *refused_total, *flushes_total, *applied_total;
     struct histogram *proposal_seconds;
-    struct gauge *term_gauge, *applied_gauge, *log_bytes_gauge;
+    struct gauge *applied_index, *ready_gauge, *log_bytes;
 };
 
 /* --- server_open.c --- */

@@ -141,6 +141,7 @@ static enum err open_store(struct lane *lane, struct meta_server *server, bool c
         .cache_bytes = cache_bytes != 0 ? cache_bytes : STATE_CACHE_BYTES,
         .blob_bytes_min = BLOB_BYTES_MIN,
         .create = create,
+        .discard = create,
     };
     enum err err = kv_open(server->options.kv, lane, path, &options, &server->kv);
     if (err == ERR_NOT_FOUND) {

@@ -184,8 +184,8 @@ enum err drive_segment_file(struct io *io, struct drive *drive, struct segment_f
 /* Reserve an extent at the end; false: no room. */
 bool drive_segment_reserve(struct drive *drive, struct segment_file *segment, uint64_t bytes,
                            uint64_t *out_offset, uint64_t *out_durable_offset);
-/* Nothing was written beyond `used_bytes` of the extent; the rest is given back when nothing
- * follows. */
+/* Nothing was written beyond `used_bytes` of the extent; the rest is reserved again when nothing
+ * follows, else punched. */
 void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
                        uint64_t used_bytes);
 /* The extent never became a record; punched later. */

@@ -295,23 +295,6 @@ void drive_extent_move(struct segment_file *segment, uint64_t offset, enum exten
     }
 }
 
-static void trim_extent(struct segment_file *segment, struct segment_extent *extent,
-                        uint64_t used_bytes)
-{
-    assert(used_bytes <= extent->bytes);
-    if (extent->offset + extent->bytes == segment->end)
-        segment->end = extent->offset + used_bytes;
-    extent->bytes = used_bytes;
-}
-
-void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
-                       uint64_t used_bytes)
-{
-    pthread_mutex_lock(&drive->mutex);
-    trim_extent(segment, find_extent(segment, offset), used_bytes);
-    pthread_mutex_unlock(&drive->mutex);
-}
-
 static void note_dead(struct drive *drive, uint64_t segment, uint64_t offset, uint64_t bytes)
 {
     if (drive->dead_count == drive->dead_capacity) {
@@ -319,6 +302,21 @@ static void note_dead(struct drive *drive, uint64_t segment, uint64_t offset, ui
         drive->dead = mem_resize(drive->dead, drive->dead_capacity * sizeof(struct dead_extent));
     }
     drive->dead[drive->dead_count++] = (struct dead_extent){segment, offset, bytes};
+}
+
+void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
+                       uint64_t used_bytes)
+{
+    pthread_mutex_lock(&drive->mutex);
+    struct segment_extent *extent = find_extent(segment, offset);
+    uint64_t rest_bytes = extent->bytes - used_bytes;
+    assert(used_bytes <= extent->bytes);
+    extent->bytes = used_bytes;
+    if (offset + used_bytes + rest_bytes == segment->end)
+        segment->end = offset + used_bytes;
+    else if (rest_bytes > 0)
+        note_dead(drive, segment->identity.segment, offset + used_bytes, rest_bytes);
+    pthread_mutex_unlock(&drive->mutex);
 }
 
 void drive_extent_abandon(struct drive *drive, struct segment_file *segment, uint64_t offset)

@@ -146,8 +146,7 @@ static int connect_to(const char *address)
 static void send_body(struct client *client, const uint8_t *data)
 {
     while (client->to_send > 0) {
-        ssize_t count =
-            send(client->fd, data, client->to_send, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t count = send(client->fd, data, client->to_send, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (count <= 0)
             return;
         client->to_send -= (size_t)count;

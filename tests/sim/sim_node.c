@@ -533,7 +533,12 @@ static void live(struct world *world, bool last)
     if (sim_spawn(world->machine, 0, node_fiber, world) != OK)
         die(world, "no fiber", "");
     uint64_t until_ns = sim_now_ns(world->sim) + LIFE_NS_MAX;
-    struct cut cut = {.world = world, .at_event = sim_event_count(world->sim) + draw(world, 12000)};
+    /* Half the cuts fall into the start: formatting, recovery, the first entries. */
+    uint64_t life_events = draw(world, 2) == 0 ? 1500 : 12000;
+    struct cut cut = {
+        .world = world,
+        .at_event = sim_event_count(world->sim) + draw(world, life_events),
+    };
     sim_run(world->sim, cut_reached, &cut, until_ns);
     if (world->ended)
         die(world, "node ended by itself", "");

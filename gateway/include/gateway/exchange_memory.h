@@ -5,13 +5,13 @@
 struct memory_exchange {
     struct exchange exchange; /* first: the transport gets back here from it */
     struct s3_header headers[S3_HEADERS_MAX];
-    struct slice body;        /* borrowed */
+    struct slice body; /* borrowed */
     size_t body_offset;
-    size_t read_bytes_max;    /* deliver at most this much a read, 0 = all */
-    size_t abort_at;          /* the client leaves when this much of the body was read; SIZE_MAX = never */
-    uint64_t read_delay_ns;   /* each read takes this long */
-    struct bytes answer;      /* body of the answer; its max bounds what is kept */
-    uint64_t answer_bytes;    /* sent in all, kept or not */
+    size_t read_bytes_max; /* deliver at most this much a read, 0 = all */
+    size_t abort_at; /* the client leaves when this much of the body was read; SIZE_MAX = never */
+    uint64_t read_delay_ns; /* each read takes this long */
+    struct bytes answer;    /* body of the answer; its max bounds what is kept */
+    uint64_t answer_bytes;  /* sent in all, kept or not */
     bool client_gone;
 };
 

@@ -30,11 +30,12 @@ struct http_options {
     const char *name;                    /* "s3" or "admin", for metrics and logs */
     uint32_t connections_max;            /* per reactor, 0 = 10000; more wait in the backlog */
     uint32_t connections_per_source_max; /* per reactor, 0 = 512; more are closed at once */
-    uint64_t head_timeout_ms;            /* 0 = 10 s for the whole head */
-    uint64_t idle_timeout_ms;            /* 0 = 60 s keep-alive */
-    uint64_t slow_window_ms;   /* 0 = 30 s: body and answer must move at least 1 KiB/s averaged over
+    uint64_t head_timeout_ms;            /* 0 = 10 s for the whole head; on a connection that is
+                                            kept alive it counts from the request line */
+    uint64_t idle_timeout_ms;            /* 0 = 60 s keep-alive, the request line included */
+    uint64_t slow_window_ms; /* 0 = 30 s: body and answer must move at least 1 KiB/s averaged over
                                   it */
-    bool only_first_reactor;   /* the admin listener */
+    bool only_first_reactor; /* the admin listener */
 };
 
 /* Listen on every reactor. `options` is copied, `name` and `context` are borrowed until the stop.

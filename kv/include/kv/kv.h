@@ -37,6 +37,7 @@ struct kv_options {
     size_t cache_bytes;        /* block and blob cache, 0 = 32 MiB */
     size_t blob_bytes_min;     /* values from this size live in blob files; 0 = never */
     bool create;               /* else ERR_NOT_FOUND when missing */
+    bool discard;              /* begin empty, whatever is there: what an unfinished format left */
 };
 
 /* Where stores come from; the simulator passes its own. */

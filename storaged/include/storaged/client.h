@@ -16,8 +16,7 @@ struct block_writer;
 enum {
     BLOCK_BYTES_MAX = META_BLOCK_BYTES_MAX,
     BLOCK_READ_BYTES_MAX = 1 << 20, /* of one block_read */
-    BLOCK_WINDOW_BYTES =
-        2 << 20, /* written but not yet durable bytes a writer holds before it waits */
+    BLOCK_WINDOW_BYTES = 2 << 20,   /* not yet durable bytes a writer holds before it waits */
 };
 
 /* A client of the drives in this process. */
@@ -31,9 +30,8 @@ struct block_hint {
     uint64_t bucket_id;
     struct slice bucket_name;
     struct slice key;
-    struct block_id
-        write_id;     /* id of the object's or part's first block; null: this is the first */
-    uint32_t ordinal; /* of the block in the object or part, from 0 */
+    struct block_id write_id; /* of the object's or part's first block; null: this is it */
+    uint32_t ordinal;         /* of the block in the object or part, from 0 */
     uint64_t upload_id;
     uint32_t part_number;
 };
@@ -41,8 +39,9 @@ struct block_hint {
 /* Choose a volume (two random leased ones, the less loaded), take a block id, reserve space.
  *
  * bytes_expected  length of the block when known (1..BLOCK_BYTES_MAX), else 0; a wrong value
- * is an error at finish only when more is written. ERR_NO_SPACE: below the reserve.
- * ERR_FENCED: no volume can be written. ERR_BUSY: queue or memory limits. */
+ *                 is an error only when more is written: ERR_LIMIT from the append.
+ * ERR_NO_SPACE: below the reserve. ERR_FENCED: no volume can be written. ERR_BUSY: queue or
+ * memory limits. ERR_LIMIT: longer than the drives' superblocks allow. */
 enum err block_writer_open(struct io *io, struct storage_client *client,
                            const struct block_hint *hint, uint32_t bytes_expected,
                            struct block_writer **out_writer);

@@ -1,5 +1,6 @@
-/* A gateway over the real state machine of the metadata, applied at once on a lane of the simulator, and
- * over blocks kept in plain memory: for tests of operations that lean on what the metadata does. */
+/* A gateway over the real state machine of the metadata, applied at once on a lane of the
+ * simulator, and over blocks kept in plain memory: for tests of operations that lean on what the
+ * metadata does. */
 #pragma once
 #include "gateway/exchange_memory.h"
 #include "gateway/gateway.h"
@@ -38,7 +39,8 @@ struct answer service_expect(struct service *service, unsigned status, const cha
 /* PUT of `bytes` times the character `fill`. */
 struct answer service_put(struct service *service, const char *target, char fill, size_t bytes);
 
-/* Content of the first <element> at or behind *from, which moves behind it; "" when there is none. */
+/* Content of the first <element> at or behind *from, which moves behind it; "" when there is
+ * none. */
 const char *answer_next(const struct answer *answer, const char *element, size_t *from,
                         char out[2048]);
 /* Content of the first <element>. */

@@ -883,8 +883,11 @@ static void leaving_clients(struct server *server)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             struct client client;
             client_open(&client, server);
+            unsigned started = server->started;
             send_text(&client, cases[i].request);
             send_pattern(&client, 0, cases[i].body_bytes);
+            if (strstr(cases[i].request, "\r\n\r\n") != NULL)
+                assert_true(EVENTUALLY(server->started == started + 1));
             while (client.bytes < cases[i].answer_bytes)
                 assert_true(receive_more(&client));
             wait_ms(5);

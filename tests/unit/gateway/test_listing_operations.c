@@ -75,7 +75,8 @@ static void one_page_holds_what_was_asked_for(void **state)
     }
 }
 
-/* Follow a listing page by page; the keys and prefixes of all pages. Markers must need no unescaping. */
+/* Follow a listing page by page; the keys and prefixes of all pages. Markers must need no
+ * unescaping. */
 static void walk(struct service *service, const char *base, const char *marker_name,
                  const char *next_element, char out[2048])
 {

@@ -1,3 +1,4 @@
+/* The metadata service of the tests: see fake_meta.h. */
 #include "fake_meta.h"
 
 #include "base/mem.h"

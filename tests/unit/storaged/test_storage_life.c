@@ -29,18 +29,12 @@ static void violate(struct life *life, const char *what)
     life->running = false;
 }
 
+/* Mostly small; one in eight each below a block, up to 1 MiB and up to 4 MiB. */
 static uint32_t draw_size(struct life *life)
 {
-    switch (draw(life, 8)) {
-    case 0:
-        return (uint32_t)(1 + draw(life, 4096));
-    case 1:
-        return (uint32_t)(1 + draw(life, 4 << 20));
-    case 2:
-        return (uint32_t)(1 + draw(life, 1 << 20));
-    default:
-        return (uint32_t)(1 + draw(life, 100000));
-    }
+    static const uint32_t bytes_max[8] = {4096,   1 << 20, 4 << 20, 100000,
+                                          100000, 100000,  100000,  100000};
+    return (uint32_t)(1 + draw(life, bytes_max[draw(life, 8)]));
 }
 
 static enum err write_one(struct io *io, struct life *life)
@@ -106,26 +100,18 @@ static void worker(struct io *io, void *argument)
     struct life *life = argument;
     enum err err = OK;
     while (life->running && err == OK && (!life->settling || life->steps_left-- > WORKERS)) {
-        switch (draw(life, 10)) {
-        case 0:
-        case 1:
-        case 2:
-        case 3:
+        uint64_t what = draw(life, 10);
+        if (what < 4)
             err = write_one(io, life);
-            break;
-        case 4:
+        else if (what == 4)
             err = abandon_one(io, life);
-            break;
-        case 5:
+        else if (what == 5)
             delete_one(life);
-            break;
-        case 6:
+        else if (what == 6)
             err = draw(life, 4) == 0 ? storage_collect(io, life->node.storage)
                                      : io_sleep_ms(io, draw(life, 3000));
-            break;
-        default:
+        else
             err = read_one(io, life);
-        }
     }
     if (err != OK && err != ERR_CANCELED)
         violate(life, err_text(err));
@@ -232,14 +218,27 @@ static void require_no_violation(const struct life *life, uint64_t seed, unsigne
     abort();
 }
 
+static struct life *life_new(const struct sim_options *options, uint32_t drives,
+                             uint8_t data_shards, uint8_t parity_shards)
+{
+    struct life *life = mem_new(struct life);
+    node_init(&life->node, options, drives);
+    life->node.data_shards = data_shards;
+    life->node.parity_shards = parity_shards;
+    return life;
+}
+
+static void life_free(struct life *life)
+{
+    node_deinit(&life->node);
+    mem_free(life);
+}
+
 static void run_lives(uint64_t seed, uint32_t drives, uint8_t data_shards, uint8_t parity_shards,
                       unsigned lives)
 {
-    struct life *life = mem_new(struct life);
     struct sim_options options = {.seed = seed, .latency_spike_ppm = 200};
-    node_init(&life->node, &options, drives);
-    life->node.data_shards = data_shards;
-    life->node.parity_shards = parity_shards;
+    struct life *life = life_new(&options, drives, data_shards, parity_shards);
     node_run(&life->node, format);
     for (unsigned i = 0; i < lives; i++) {
         live(life, draw(life, 3) == 0 ? draw(life, 600) : draw(life, 8000));
@@ -250,8 +249,7 @@ static void run_lives(uint64_t seed, uint32_t drives, uint8_t data_shards, uint8
     live(life, 0);
     require_no_violation(life, seed, lives);
     node_run(&life->node, audit);
-    node_deinit(&life->node);
-    mem_free(life);
+    life_free(life);
 }
 
 static unsigned seeds(unsigned fallback)
@@ -274,11 +272,32 @@ static void a_striped_volume_keeps_what_was_acknowledged_over_power_cuts(void **
         run_lives(1000 + seed, 3, 2, 1, 4);
 }
 
+static void drop_line(void *context, enum log_level level, const char *line)
+{
+    (void)context, (void)level, (void)line;
+}
+
+/* The lives above would notice a write that was not durable when it was acknowledged. */
+static void a_disk_that_lies_is_noticed(void **state)
+{
+    (void)state;
+    struct sim_options options = {.seed = 1, .mutant_ignore_sync = 2};
+    struct life *life = life_new(&options, 1, 0, 0);
+    log_set_sink(drop_line, NULL);
+    node_run(&life->node, format);
+    for (unsigned i = 0; i < 6 && life->violation == NULL; i++)
+        live(life, 4000);
+    assert_true(life->violation != NULL);
+    log_set_sink(NULL, NULL);
+    life_free(life);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_drive_keeps_what_was_acknowledged_over_power_cuts),
         cmocka_unit_test(a_striped_volume_keeps_what_was_acknowledged_over_power_cuts),
+        cmocka_unit_test(a_disk_that_lies_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

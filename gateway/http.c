@@ -56,6 +56,9 @@ enum {
     STREAM_BLOCK_BYTES = 120 << 10,
     DIRECT_ANSWER_BYTES_MAX = 128 << 10,
     REFUSAL_BYTES_MAX = 4 << 10,
+    /* Rounds in which the library asks to go on and yet calls nobody. Sending a long answer does
+     * that, and so does a client whose chunk line is longer than the connection's memory. */
+    QUIET_ROUNDS_MAX = 200,
     LINGERING_MAX = 64,
     LINGERING_READ_BYTES = 256 << 10,
     SWEEP_FDS = 256, /* polled in one call */
@@ -93,6 +96,7 @@ struct reactor {
     struct signal emptied; /* stopping, and the last connection closed */
     uint64_t next_sweep_ns;
     uint64_t next_request_id;
+    uint32_t quiet_rounds;
     bool stopping;
 };
 
@@ -320,6 +324,7 @@ static ssize_t on_answer_read(void *context, uint64_t offset, char *block, size_
 {
     (void)offset;
     struct request *request = context;
+    request->reactor->quiet_rounds = 0;
     size_t count = request->sending.bytes < bytes ? request->sending.bytes : bytes;
     if (count > 0) {
         memcpy(block, request->sending.data, count);
@@ -717,6 +722,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *library, 
     (void)library;
     (void)url;
     struct request *request = *request_context;
+    request->reactor->quiet_rounds = 0;
     if (!request->started)
         start_request(request, method, version);
     if (request->closing)
@@ -993,10 +999,14 @@ static void drive(struct io *io, void *argument)
             break;
         MHD_UNSIGNED_LONG_LONG timeout_ms = 0;
         bool more = MHD_get_timeout(reactor->daemon, &timeout_ms) == MHD_YES && timeout_ms == 0;
-        if (more)
-            (void)io_yield(io); /* nothing cancels the driver */
-        else
+        reactor->quiet_rounds = more ? reactor->quiet_rounds + 1 : 0;
+        /* Nothing cancels the driver, so the waits need no check. */
+        if (!more)
             (void)poller_wait(io, reactor->poller, driver_wake_ns(reactor, now_ns));
+        else if (reactor->quiet_rounds < QUIET_ROUNDS_MAX)
+            (void)io_yield(io);
+        else
+            (void)io_sleep_ms(io, 1);
     }
     signal_wake_all(io, &reactor->emptied);
 }

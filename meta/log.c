@@ -46,7 +46,7 @@ struct meta_log {
     uint64_t number_next;
     struct list pending; /* struct pending */
     uint64_t pending_bytes;
-    struct list flights; /* struct flight, by sequence, until durable in order */
+    struct list flights;  /* struct flight, by sequence, until durable in order */
     struct list starting; /* those no writer took yet */
     uint64_t ticket_last;
     uint64_t ticket_durable;
@@ -97,7 +97,8 @@ static uint32_t collect(const struct meta_log *log, bool new_segment, struct byt
     uint32_t count = 0;
     log_state_opening(&log->state, new_segment, stream);
     size_t opening_bytes = stream->bytes;
-    LIST_EACH (struct pending, pending, &log->pending, node) {
+    LIST_EACH(struct pending, pending, &log->pending, node)
+    {
         if (count > 0 &&
             stream->bytes - opening_bytes + pending->stream.bytes > batch_bytes_max(log))
             return count;
@@ -117,8 +118,7 @@ static struct flight *take_off(struct meta_log *log, const struct bytes *stream,
                               .bytes = (size_t)blocks * LOG_BLOCK_BYTES,
                               .sequence = log->state.sequence + 1};
     for (; count > 0; count--) {
-        struct pending *pending =
-            CONTAINER_OF(list_pop_front(&log->pending), struct pending, node);
+        struct pending *pending = CONTAINER_OF(list_pop_front(&log->pending), struct pending, node);
         flight->ticket = pending->ticket;
         log->pending_bytes -= pending->stream.bytes;
         bytes_deinit(&pending->stream);
@@ -320,8 +320,7 @@ static void register_metrics(struct meta_log *log)
 static void log_release(struct meta_log *log)
 {
     while (!list_empty(&log->pending)) {
-        struct pending *pending =
-            CONTAINER_OF(list_pop_front(&log->pending), struct pending, node);
+        struct pending *pending = CONTAINER_OF(list_pop_front(&log->pending), struct pending, node);
         bytes_deinit(&pending->stream);
         mem_free(pending);
     }
@@ -593,8 +592,7 @@ enum err meta_log_read(struct io *io, struct meta_log *log, uint64_t group, uint
         uint64_t want = first + out->count;
         uint64_t next = 0;
         const struct log_group *known = log_state_group(&log->state, group);
-        const struct log_span *span =
-            known == NULL ? NULL : log_group_span(known, want, &next);
+        const struct log_span *span = known == NULL ? NULL : log_group_span(known, want, &next);
         if (span == NULL)
             return known != NULL && want <= known->compacted_index ? ERR_COMPACTED : ERR_NOT_FOUND;
         struct log_span copy = *span; /* the log may change while this waits */

@@ -71,7 +71,8 @@ static enum err prepare(struct io *io, const char *preparing, const char *path,
     TRY(io_open(io, preparing, FILE_WRITE | FILE_CREATE | FILE_DIRECT, &file));
     enum err err = fill(io, file, log_id, number, bytes);
     if (err == ERR_NO_SPACE)
-        (void)io_unlink(io, preparing); /* its space is wanted elsewhere; a left-over is unlinked later */
+        (void)io_unlink(
+            io, preparing); /* its space is wanted elsewhere; a left-over is unlinked later */
     TRY(err);
     return io_rename(io, preparing, path);
 }
@@ -177,8 +178,7 @@ static enum err find_segments(struct recovery *recovery)
             return FAIL(ERR_CORRUPT, "log: unknown file %s/%s", recovery->directory, name);
         size_t size = recovery->count + (size_t)1;
         recovery->segments = mem_resize(recovery->segments, size * sizeof *recovery->segments);
-        recovery->files =
-            (struct file **)mem_resize(recovery->files, size * sizeof(struct file *));
+        recovery->files = (struct file **)mem_resize(recovery->files, size * sizeof(struct file *));
         recovery->segments[recovery->count] = (struct log_scan_segment){.number = number};
         recovery->files[recovery->count++] = NULL;
     }

@@ -32,8 +32,8 @@ struct log_scan {
     uint64_t segment;
     uint64_t offset;
     const char *reason;
-    bool *used;            /* per segment: part of the log */
-    bool *clean;           /* per segment: nothing but a header and zeros */
+    bool *used;  /* per segment: part of the log */
+    bool *clean; /* per segment: nothing but a header and zeros */
 };
 void log_scan_deinit(struct log_scan *scan);
 

@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define INDEX_MAX (UINT64_MAX / 2) /* no group gets there; sums do not wrap below it */
+
 /* Room for one more element. */
 #define GROW(array, count, capacity)                                                               \
     do {                                                                                           \
@@ -131,6 +133,9 @@ static enum err take_group(struct log_state *state, const struct log_record *rec
     struct decoder decoder = decoder_of(record->bytes);
     uint64_t chain = decode_u64(&decoder);
     TRY(decode_finish(&decoder, "log group record"));
+    if (record->index > INDEX_MAX)
+        return FAIL(ERR_CORRUPT, "log group=%" PRIu64 " index=%" PRIu64, record->group,
+                    record->index);
     struct log_group *group = log_state_group(state, record->group);
     if (group == NULL) {
         TRY(group_add(state, record->group, &group));

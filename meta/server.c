@@ -16,8 +16,8 @@ void server_wake(struct meta_server *server)
 
 void server_publish(struct meta_server *server)
 {
-    bool serving = !server->failed && server->role == RAFT_LEADER &&
-                   server->applied_term == server->term;
+    bool serving =
+        !server->failed && server->role == RAFT_LEADER && server->applied_term == server->term;
     const struct raft_membership *membership = raft_membership_get(server->raft, NULL);
     bool alone = membership->voter_count == 1 && membership->old_voter_count == 0;
     atomic_store_explicit(&server->alone_serving, serving && alone, memory_order_release);
@@ -64,7 +64,8 @@ void server_fail(struct meta_server *server, enum err err, const char *what)
 static void expire_list(struct meta_server *server, struct list *calls, uint64_t now_ns,
                         enum err err)
 {
-    LIST_EACH (struct call, call, calls, node) {
+    LIST_EACH(struct call, call, calls, node)
+    {
         if (call->deadline_ns > now_ns)
             continue;
         list_remove(calls, &call->node);
@@ -128,7 +129,8 @@ void server_session_opened(struct meta_server *server, struct slice result)
 /* The smallest sequence whose result may still be asked for. */
 static uint64_t done_below(const struct meta_server *server)
 {
-    LIST_EACH (struct call, call, &server->outstanding, node) {
+    LIST_EACH(struct call, call, &server->outstanding, node)
+    {
         const struct proposal *proposal = proposal_of(call);
         if (proposal->session == server->session)
             return proposal->sequence;
@@ -193,8 +195,7 @@ static void insert_outstanding(struct meta_server *server, struct proposal *prop
 
 static enum err propose(struct meta_server *server, struct proposal *proposal)
 {
-    if (!meta_log_has_space(server->log, proposal->command.bytes,
-                            frees_space(proposal->command)))
+    if (!meta_log_has_space(server->log, proposal->command.bytes, frees_space(proposal->command)))
         return FAIL(ERR_NO_SPACE, "no room in the log bytes=%zu", proposal->command.bytes);
     if (proposal->session == 0) {
         proposal->session = server->session;
@@ -365,7 +366,8 @@ static void act_reads(struct meta_server *server, const struct raft_output *outp
 {
     if (output->grant.ticket_last == 0 && output->reads_failed_last == 0)
         return;
-    LIST_EACH (struct call, call, &server->reads, node) {
+    LIST_EACH(struct call, call, &server->reads, node)
+    {
         struct read_call *read = read_of(call);
         if (read->index == 0 && read->ticket <= output->grant.ticket_last)
             read->index = output->grant.index;
@@ -539,8 +541,8 @@ static void register_metrics(struct meta_server *server)
         metrics_counter(metrics, "shale_meta_flushes_total", NULL, "Flushes of the state store.");
     server->applied_index = metrics_gauge(metrics, "shale_meta_applied_index", NULL,
                                           "Index of the last entry in the state store.");
-    server->ready_gauge = metrics_gauge(metrics, "shale_meta_leader", NULL,
-                                        "1 while this replica leads and serves.");
+    server->ready_gauge =
+        metrics_gauge(metrics, "shale_meta_leader", NULL, "1 while this replica leads and serves.");
     server->log_bytes =
         metrics_gauge(metrics, "shale_meta_log_held_bytes", NULL, "Bytes held by the Raft log.");
     server->proposal_seconds =
@@ -581,11 +583,18 @@ enum err meta_server_start(struct io *io, const struct meta_server_options *opti
 
 /* --- stop --- */
 
-/* On each reactor: no new calls, and wait for those that run. */
+/* On each reactor: no new calls ... */
 static void close_port(struct io *io, void *argument)
 {
     struct server_port *port = argument;
+    (void)io; /* that of the port */
     port->closed = true;
+}
+
+/* ... and wait for those that run. */
+static void wait_port(struct io *io, void *argument)
+{
+    struct server_port *port = argument;
     fiber_group_wait(io, &port->running);
 }
 
@@ -604,10 +613,12 @@ static void drain_fiber(struct io *io, void *argument)
 void meta_server_stop(struct io *io, struct meta_server *server)
 {
     assert(io == server->home);
+    for (unsigned i = 0; i < server->port_count; i++)
+        io_call(io, server->ports[i].io, close_port, &server->ports[i]);
     if (fiber_group_spawn(io, &server->fibers, drain_fiber, server) != OK)
         give_up_calls(server, ERR_TIMEOUT); /* no fiber to wait with */
     for (unsigned i = 0; i < server->port_count; i++)
-        io_call(io, server->ports[i].io, close_port, &server->ports[i]);
+        io_call(io, server->ports[i].io, wait_port, &server->ports[i]);
     server->stopping = true;
     server_wake(server);
     signal_wake_all(io, &server->changed);

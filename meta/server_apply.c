@@ -171,14 +171,15 @@ static void settle_all(struct io *io, struct meta_server *server, const struct a
 {
     struct list done;
     list_init(&done);
-    LIST_EACH (struct call, call, &server->outstanding, node) {
+    LIST_EACH(struct call, call, &server->outstanding, node)
+    {
         struct proposal *proposal = proposal_of(call);
         switch (fate_of(job, proposal)) {
         case FATE_OPEN:
             break;
         case FATE_APPLIED:
-            settle(server, proposal,
-                   result_of(job, (uint32_t)(proposal->index - job->first_index)), &done);
+            settle(server, proposal, result_of(job, (uint32_t)(proposal->index - job->first_index)),
+                   &done);
             break;
         case FATE_VOID:
             take_out(server, proposal);
@@ -196,7 +197,8 @@ static void settle_all(struct io *io, struct meta_server *server, const struct a
 
 static void answer_reads(struct meta_server *server)
 {
-    LIST_EACH (struct call, call, &server->reads, node) {
+    LIST_EACH(struct call, call, &server->reads, node)
+    {
         if (read_of(call)->index == 0 || read_of(call)->index > server->applied)
             continue;
         list_remove(&server->reads, &call->node);

@@ -138,8 +138,7 @@ static enum err submit(struct io *io, struct server_port *port, struct call *cal
 
 /* --- the calls --- */
 
-static enum err port_enter(struct io *io, struct meta_server *server,
-                           struct server_port **out_port)
+static enum err port_enter(struct io *io, struct meta_server *server, struct server_port **out_port)
 {
     struct server_port *port = &server->ports[io_reactor_index(io)];
     assert(port->io == io);

@@ -99,15 +99,15 @@ struct meta_server {
     struct fiber_group fibers;
 
     /* driver */
-    struct fiber *driver; /* NULL: has ended */
-    struct list inbox;    /* calls that arrived */
-    struct list waiting;  /* proposals not handed to raft */
+    struct fiber *driver;    /* NULL: has ended */
+    struct list inbox;       /* calls that arrived */
+    struct list waiting;     /* proposals not handed to raft */
     struct list outstanding; /* proposals handed to raft, by sequence */
     uint64_t outstanding_bytes;
     struct list reads;
-    struct list writes;   /* struct server_write */
-    struct list held;     /* struct held_message that wait for a write */
-    struct list received; /* struct held_message from peers */
+    struct list writes;    /* struct server_write */
+    struct list held;      /* struct held_message that wait for a write */
+    struct list received;  /* struct held_message from peers */
     struct signal changed; /* role, readiness or failure */
     uint64_t sequence_durable;
     uint64_t tick_next_ns;
@@ -139,7 +139,8 @@ struct meta_server {
     uint64_t flushed;
 
     /* read by all reactors */
-    _Atomic bool alone_serving; /* sole voter with its no-op applied: the state is a linearizable point */
+    _Atomic bool
+        alone_serving; /* sole voter with its no-op applied: the state is a linearizable point */
     _Atomic bool ready;
 
     struct counter *proposals_total, *refused_total, *flushes_total, *applied_total;

@@ -32,8 +32,7 @@ void server_send_messages(struct meta_server *server, const struct raft_output *
         const struct raft_message *message = &output->messages[i];
         struct bytes encoded = {.max = RAFT_MESSAGE_ENCODED_MAX};
         raft_message_encode(&encoded, message);
-        if (message->wait_sequence <= server->sequence_durable ||
-            server->held.count == HELD_MAX) {
+        if (message->wait_sequence <= server->sequence_durable || server->held.count == HELD_MAX) {
             /* Too many held: dropped, as a network may. */
             if (message->wait_sequence <= server->sequence_durable)
                 send(server, message->to, bytes_slice(&encoded));
@@ -50,7 +49,8 @@ void server_send_messages(struct meta_server *server, const struct raft_output *
 
 void server_release_messages(struct meta_server *server)
 {
-    LIST_EACH (struct held_message, held, &server->held, node) {
+    LIST_EACH(struct held_message, held, &server->held, node)
+    {
         if (held->wait_sequence > server->sequence_durable)
             continue;
         list_remove(&server->held, &held->node);
@@ -104,12 +104,11 @@ static void load_fiber(struct io *io, void *argument)
     struct load load = *(const struct load *)argument; /* the spawner's, until the first wait */
     struct meta_server *server = load.server;
     struct meta_log_entries loaded = {0};
-    enum err err = meta_log_read(io, server->log, server->options.group_id,
-                                 load.wanted.first_index, load.wanted.last_index,
-                                 RAFT_MESSAGE_BYTES_MAX / 2, &loaded);
+    enum err err = meta_log_read(io, server->log, server->options.group_id, load.wanted.first_index,
+                                 load.wanted.last_index, RAFT_MESSAGE_BYTES_MAX / 2, &loaded);
     if (!server->failed && !server->stopping) {
-        raft_entries_loaded(server->raft, load.wanted.peer, load.wanted.first_index,
-                            loaded.entries, err == OK ? loaded.count : 0);
+        raft_entries_loaded(server->raft, load.wanted.peer, load.wanted.first_index, loaded.entries,
+                            err == OK ? loaded.count : 0);
         server_wake(server);
     }
     meta_log_entries_deinit(&loaded);

@@ -169,10 +169,10 @@ static void emit(struct segment_scan *scan, enum segment_event_kind kind,
     scan->on_event(scan->context, &event);
 }
 
-static void end_stream(struct segment_scan *scan)
+/* The stream will have no footer: what was reserved for it up to `end` is free. */
+static void end_stream(struct segment_scan *scan, uint64_t end)
 {
     if (scan->in_stream) {
-        uint64_t end = scan->position < scan->used_end ? scan->position : scan->used_end;
         if (end <= scan->current.offset)
             end = scan->current.offset + RECORD_HEADER_BYTES;
         emit(scan, SEGMENT_UNFINISHED, &scan->current, scan->current.offset, end);
@@ -186,7 +186,7 @@ static void add_payload(struct segment_scan *scan, const uint8_t *block)
 {
     uint32_t cell = scan->payload_blocks / (RECORD_CELL_BYTES / RECORD_ALIGN_BYTES);
     if (cell >= RECORD_CELLS_MAX) {
-        end_stream(scan);
+        end_stream(scan, scan->position);
         return;
     }
     if (scan->payload_blocks % (RECORD_CELL_BYTES / RECORD_ALIGN_BYTES) == 0)
@@ -226,7 +226,7 @@ static bool take_header(struct segment_scan *scan, const uint8_t *block)
     if (record_decode(slice_of(block, RECORD_HEADER_BYTES), &scan->identity, RECORD_HEADER,
                       scan->position, &scan->last) != OK)
         return false;
-    end_stream(scan);
+    end_stream(scan, scan->position);
     memcpy(scan->header, block, RECORD_HEADER_BYTES);
     if (record_decode(bytes, &scan->identity, RECORD_HEADER, scan->position, &scan->current) != OK)
         return false;
@@ -277,7 +277,7 @@ static bool take_trailer(struct segment_scan *scan, const uint8_t *block)
         memcmp(layout.nonce, scan->identity.nonce, 16) != 0 ||
         layout.entry_count > SEGMENT_ENTRIES_MAX)
         return false;
-    end_stream(scan);
+    end_stream(scan, scan->position);
     scan->state = SCAN_TRAILER;
     scan->trailer_offset = scan->position;
     scan->trailer_count = layout.entry_count;
@@ -367,7 +367,7 @@ void segment_scan_finish(struct segment_scan *scan)
              scan->current.offset + RECORD_HEADER_BYTES +
                  record_align(scan->current.payload_bytes));
     }
-    end_stream(scan);
+    end_stream(scan, scan->used_end); /* the file is cut off there */
     scan->state = SCAN_STEP;
 }
 

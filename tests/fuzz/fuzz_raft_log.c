@@ -122,12 +122,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         make_batches(&image, rest);
     } else if (rest.bytes > 0) {
         size_t count = SEGMENT_BYTES - LOG_HEADER_BYTES;
-        memcpy(image.data[0] + LOG_HEADER_BYTES, rest.data, count < rest.bytes ? count : rest.bytes);
+        memcpy(image.data[0] + LOG_HEADER_BYTES, rest.data,
+               count < rest.bytes ? count : rest.bytes);
     }
-    struct log_source source = {.segments = segments,
-                                .segment_count = SEGMENTS,
-                                .read = read_image,
-                                .context = &image};
+    struct log_source source = {
+        .segments = segments, .segment_count = SEGMENTS, .read = read_image, .context = &image};
     memcpy(source.log_id, log_id, LOG_ID_BYTES);
     struct log_state state = {0};
     AUTO_VALUE(log_scan) scan = {0};

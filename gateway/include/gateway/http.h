@@ -4,7 +4,7 @@
  * A head that is ambiguous or too large is answered with 400 (501 for a transfer coding but
  * `chunked`) in S3's XML and the connection closes, without the handler. The same goes for 503
  * SlowDown when no fiber is to be had. Every answer carries x-amz-request-id, x-amz-id-2, Server
- * and Date.
+ * and Date. A client that closes its sending side while its request is handled counts as gone.
  *
  * The library answers by itself, in HTML and without a request id, and closes, when: the request
  * line is malformed (400) or its version is not 1.x (505); a header line has no colon (400); the

@@ -785,6 +785,40 @@ static void draining_a_chunked_body_is_bounded(void **state)
     with_server(&server, endless_chunks);
 }
 
+static uint64_t processor_ms(pthread_t thread)
+{
+    clockid_t clock;
+    struct timespec used;
+    assert_int_equal(pthread_getcpuclockid(thread, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &used), 0);
+    return (uint64_t)used.tv_sec * 1000 + (uint64_t)used.tv_nsec / 1000000;
+}
+
+static void endless_chunk_line(struct server *server)
+{
+    char extension[40000];
+    memset(extension, 'x', sizeof extension);
+    struct client client;
+    client_open(&client, server);
+    send_text(&client, "PUT /sink/9 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;");
+    send_bytes(&client, extension, sizeof extension);
+    wait_ms(100);
+    uint64_t start_ms = processor_ms(server->thread);
+    wait_ms(400);
+    uint64_t used_ms = processor_ms(server->thread) - start_ms;
+    assert_true(used_ms < 60);
+    assert_true(closed_by_server(&client) || client.ended);
+    client_close(&client);
+}
+
+static void a_chunk_line_without_end_does_not_keep_the_server_busy(void **state)
+{
+    (void)state;
+    struct server server = {.options = {.slow_window_ms = 800}};
+    with_server(&server, endless_chunk_line);
+    assert_int_equal(server.timed_out_reads, 1);
+}
+
 static void downloads(struct server *server)
 {
     static const char *const routes[] = {"/whole/", "/stream/", "/one/"};
@@ -1397,6 +1431,7 @@ int main(void)
         cmocka_unit_test(expect_continue_waits_for_the_handler),
         cmocka_unit_test(an_early_error_keeps_the_connection_when_the_body_is_short),
         cmocka_unit_test(draining_a_chunked_body_is_bounded),
+        cmocka_unit_test(a_chunk_line_without_end_does_not_keep_the_server_busy),
         cmocka_unit_test(answers_arrive_whole_and_head_has_none),
         cmocka_unit_test(an_answer_that_is_not_finished_closes_the_connection),
         cmocka_unit_test(clients_that_leave_are_noticed_at_every_stage),

@@ -417,8 +417,7 @@ static void crashes_while_recovering_from_crashes_lose_nothing(void **state)
                 break;
             next_life(&writer, &image, whole);
             /* Some of the new life's batches become durable, in order. */
-            acknowledged =
-                whole + (uint32_t)draw(&writer.random, writer.batch_count - whole + 1);
+            acknowledged = whole + (uint32_t)draw(&writer.random, writer.batch_count - whole + 1);
             copy_batches(&image, &writer, whole, acknowledged);
         }
         image_deinit(&image);

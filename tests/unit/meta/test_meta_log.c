@@ -1,6 +1,6 @@
 /* The Raft log on simulated and real disks: appends, power cuts, reading back, cutting, errors. */
-#include "log.h"
 #include "base/mem.h"
+#include "log.h"
 #include "runtime/runtime.h"
 #include "runtime/sim.h"
 #include "runtime/sync.h"
@@ -16,7 +16,12 @@
 
 #include <cmocka.h>
 
-enum { GROUP = 3, SEGMENT_BYTES = META_LOG_SEGMENT_BYTES_MIN, ENTRIES_MAX = 4096, VERSIONS_MAX = 8 };
+enum {
+    GROUP = 3,
+    SEGMENT_BYTES = META_LOG_SEGMENT_BYTES_MIN,
+    ENTRIES_MAX = 4096,
+    VERSIONS_MAX = 8
+};
 static const uint8_t log_id[LOG_ID_BYTES] = "log test";
 
 /* Checks inside fibers end the process: cmocka's jump does not cross stacks. */
@@ -47,7 +52,7 @@ struct model {
     uint64_t acknowledged; /* entries told durable */
     uint64_t term;
     uint64_t random;
-    unsigned appends;      /* to make in a life */
+    unsigned appends; /* to make in a life */
     enum err opened;
     bool ended;
 };
@@ -122,10 +127,10 @@ static enum err check_contents(struct io *io, struct model *model)
 
 static struct entry_model make_entry(struct model *model)
 {
-    return (struct entry_model){.term = model->term,
-                                .seed = draw(model, UINT32_MAX),
-                                .bytes = (uint32_t)(draw(model, 8) == 0 ? draw(model, 30000)
-                                                                        : draw(model, 300))};
+    return (struct entry_model){
+        .term = model->term,
+        .seed = draw(model, UINT32_MAX),
+        .bytes = (uint32_t)(draw(model, 8) == 0 ? draw(model, 30000) : draw(model, 300))};
 }
 
 /* One append of up to four entries, at times after a truncation of what is not acknowledged. */
@@ -154,9 +159,8 @@ static enum err append_some(struct model *model, uint64_t *out_ticket)
         *entry = make_entry(model);
         uint8_t *payload = mem_alloc(entry->bytes + (size_t)1);
         fill(payload, entry->bytes, entry->seed);
-        entries[i] = (struct raft_entry){.term = entry->term,
-                                         .type = RAFT_COMMAND,
-                                         .payload = slice_of(payload, entry->bytes)};
+        entries[i] = (struct raft_entry){
+            .term = entry->term, .type = RAFT_COMMAND, .payload = slice_of(payload, entry->bytes)};
     }
     if (model->last > model->last_max)
         model->last_max = model->last;
@@ -271,8 +275,7 @@ struct directed {
     uint32_t segments_before, segments_after;
 };
 
-static void run_directed(struct directed *directed, const struct sim_options *options,
-                         fiber_fn *fn)
+static void run_directed(struct directed *directed, const struct sim_options *options, fiber_fn *fn)
 {
     directed->model = model_new(1);
     AUTO(sim) sim = sim_new(options);

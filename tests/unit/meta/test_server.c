@@ -33,7 +33,7 @@ enum {
     GROUP_ID = 1,
     NETWORK_NS_MAX = 3000000,
     FAULTS = 12,
-    EVENTS_BETWEEN_FAULTS_MAX = 6000,
+    EVENTS_BETWEEN_FAULTS_MAX = 4000,
 };
 #define SECOND_NS IO_NS_PER_S
 
@@ -141,7 +141,8 @@ static void network_fiber(struct io *io, void *argument)
     while (!world->ended) {
         uint64_t now_ns = io_now_ns(io);
         uint64_t next_ns = now_ns + SECOND_NS;
-        LIST_EACH (struct packet, packet, &world->packets, node) {
+        LIST_EACH(struct packet, packet, &world->packets, node)
+        {
             if (packet->due_ns > now_ns) {
                 next_ns = packet->due_ns < next_ns ? packet->due_ns : next_ns;
                 continue;
@@ -275,8 +276,7 @@ static void perform(struct io *io, void *argument)
         return;
     }
     AUTO(object) object = NULL;
-    operation->err =
-        meta_object_find(io, node->client, world->bucket_id, name, true, &object);
+    operation->err = meta_object_find(io, node->client, world->bucket_id, name, true, &object);
     if (operation->err == ERR_NOT_FOUND) {
         operation->value = 0;
         operation->err = OK;
@@ -351,8 +351,8 @@ static void client_fiber(struct io *io, void *argument)
     while (!world->faults_over) {
         struct node *node = &world->nodes[hint];
         bool write = client.key->count <= CANDIDATES_MAX / 2 && draw(world, 2) == 0;
-        bool served = write ? write_key(io, world, client.key, node)
-                            : read_key(io, world, client.key, node);
+        bool served =
+            write ? write_key(io, world, client.key, node) : read_key(io, world, client.key, node);
         if (!served || draw(world, 20) == 0)
             hint = (unsigned)draw(world, world->node_count);
         if (!served || draw(world, 10) == 0)
@@ -549,7 +549,8 @@ static void run_seed(uint64_t seed, unsigned node_count, uint32_t mutant)
     if (!sim_run(world->sim, bucket_made, world, start_ns + 60 * SECOND_NS))
         die(world, "no bucket", NULL);
     for (unsigned i = 0; i < FAULTS; i++) {
-        struct until until = {world, sim_event_count(world->sim) + draw(world, EVENTS_BETWEEN_FAULTS_MAX)};
+        struct until until = {world,
+                              sim_event_count(world->sim) + draw(world, EVENTS_BETWEEN_FAULTS_MAX)};
         sim_run(world->sim, at_event, &until, sim_now_ns(world->sim) + 5 * SECOND_NS);
         inject(world);
     }
@@ -597,6 +598,271 @@ static void three_replicas_keep_every_promise_through_cuts_and_partitions(void *
 {
     (void)state;
     run_seeds(3);
+}
+
+/* --- directed --- */
+
+static uint64_t draw_nothing(void *context, uint64_t bound)
+{
+    (void)context, (void)bound;
+    return 0; /* the oldest point that a crash may leave */
+}
+
+/* Checks inside fibers end the process: cmocka's jump does not cross stacks. */
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                        \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* One replica on one machine, and a story told by one fiber. */
+struct single {
+    struct sim_machine *machine;
+    struct kv_memory_world *stores;
+    struct metrics *metrics;
+    struct meta_server *server;
+    struct meta_client *client;
+    uint64_t bucket_id;
+    uint64_t key_next;
+    bool refuse;
+    bool ended;
+};
+
+static enum err confirm_unless_refused(struct io *io, void *context)
+{
+    struct single *single = context;
+    TRY(io_sleep_ms(io, 1));
+    return single->refuse ? ERR_STALE_EPOCH : OK;
+}
+
+static enum err single_start(struct io *io, struct single *single, bool create, char cluster)
+{
+    struct meta_group_options group = {.confirm = confirm_unless_refused, .context = single};
+    struct meta_server_options options = {.directory = "/meta",
+                                          .cluster_id = {(uint8_t)cluster},
+                                          .replica_id = 9,
+                                          .group_id = GROUP_ID,
+                                          .create = create,
+                                          .kv = kv_memory_provider(single->stores),
+                                          .metrics = single->metrics,
+                                          .log_segment_bytes = META_LOG_SEGMENT_BYTES_MIN,
+                                          .flush_log_bytes = 100000};
+    TRY(meta_server_start_group(io, &options, &group, &single->server));
+    single->client = meta_client_new(single->server);
+    struct bucket bucket;
+    enum err err = meta_bucket_create(io, single->client, SLICE_LITERAL("bucket"),
+                                      SLICE_LITERAL("owner"), SLICE_LITERAL(""), &bucket);
+    CHECK(err == OK || err == ERR_EXISTS);
+    single->bucket_id = bucket.id;
+    return OK;
+}
+
+static void single_stop(struct io *io, struct single *single)
+{
+    meta_client_free(single->client);
+    meta_server_stop(io, single->server);
+}
+
+static enum err put_one(struct io *io, struct single *single, uint32_t bytes)
+{
+    static const uint8_t payload[16384];
+    char name[32];
+    snprintf(name, sizeof name, "key-%" PRIu64, single->key_next++);
+    struct object_put put = {.bucket_id = single->bucket_id,
+                             .key = slice_of_text(name),
+                             .bytes = bytes,
+                             .inline_bytes = slice_of(payload, bytes)};
+    struct object_written written;
+    return meta_object_put(io, single->client, &put, &written);
+}
+
+static enum err find_one(struct io *io, struct single *single, uint64_t number)
+{
+    char name[32];
+    AUTO(object) object = NULL;
+    snprintf(name, sizeof name, "key-%" PRIu64, number);
+    return meta_object_find(io, single->client, single->bucket_id, slice_of_text(name), true,
+                            &object);
+}
+
+static bool single_ended(void *context)
+{
+    return ((struct single *)context)->ended;
+}
+
+static void tell(fiber_fn *story)
+{
+    AUTO(sim) sim = sim_new(&(struct sim_options){.seed = 1});
+    struct single single = {.machine = sim_machine_new(sim, 2),
+                            .stores = kv_memory_world_new(),
+                            .metrics = metrics_new()};
+    assert_int_equal(sim_spawn(single.machine, 0, story, &single), OK);
+    assert_true(sim_run(sim, single_ended, &single, sim_now_ns(sim) + 3600 * SECOND_NS));
+    kv_memory_world_free(single.stores);
+    metrics_free(single.metrics);
+}
+
+static void failing_log_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    CHECK(single_start(io, single, true, 'a') == OK);
+    CHECK(put_one(io, single, 10) == OK);
+    sim_set_fault(single->machine, &(struct sim_fault){.prefix = "/meta/log", .write_fails = true});
+    CHECK(put_one(io, single, 10) == ERR_OUTCOME_UNKNOWN);
+    sim_clear_faults(single->machine);
+    CHECK(put_one(io, single, 10) == ERR_FENCED);
+    CHECK(find_one(io, single, 0) == ERR_FENCED);
+    CHECK(!meta_server_ready(single->server));
+    struct meta_server_status status;
+    meta_server_status(io, single->server, &status);
+    CHECK(status.fenced);
+    single_stop(io, single);
+    CHECK(single_start(io, single, false, 'a') == OK);
+    CHECK(find_one(io, single, 0) == OK);
+    CHECK(put_one(io, single, 10) == OK);
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void a_failed_log_write_stops_every_acknowledgement(void **state)
+{
+    (void)state;
+    tell(failing_log_story);
+}
+
+static void idle_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    CHECK(single_start(io, single, true, 'a') == OK);
+    uint64_t session = single->server->session;
+    CHECK(put_one(io, single, 10) == OK);
+    CHECK(io_sleep_ms(io, 2 * SESSION_IDLE_MS) == OK);
+    CHECK(put_one(io, single, 10) == OK);
+    CHECK(single->server->session != session);
+    CHECK(find_one(io, single, 1) == OK);
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void a_session_closed_while_idle_is_opened_again(void **state)
+{
+    (void)state;
+    tell(idle_story);
+}
+
+static void cut_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    struct meta_server_status status;
+    CHECK(single_start(io, single, true, 'a') == OK);
+    for (unsigned i = 0; i < 600; i++)
+        CHECK(put_one(io, single, 3000) == OK);
+    meta_server_status(io, single->server, &status);
+    CHECK(status.log_bytes < 6 * META_LOG_SEGMENT_BYTES_MIN);
+    uint64_t hash = status.state_hash;
+    uint64_t applied = status.applied;
+    single_stop(io, single);
+    kv_memory_crash(single->stores, draw_nothing, NULL);
+    CHECK(single_start(io, single, false, 'a') == OK);
+    meta_server_status(io, single->server, &status);
+    CHECK(status.applied > applied && status.state_hash != hash);
+    for (uint64_t i = 0; i < 600; i++)
+        CHECK(find_one(io, single, i) == OK);
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void flushes_cut_the_log_and_a_stopped_store_lacks_nothing(void **state)
+{
+    (void)state;
+    tell(cut_story);
+}
+
+static void identity_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    CHECK(single_start(io, single, false, 'a') == ERR_NOT_FOUND);
+    CHECK(single_start(io, single, true, 'a') == OK);
+    CHECK(single_start(io, single, true, 'a') == ERR_EXISTS);
+    single_stop(io, single);
+    CHECK(single_start(io, single, false, 'b') == ERR_MISMATCH);
+    CHECK(sim_flip_bit(single->machine, "/meta/identity", 300) == OK);
+    CHECK(single_start(io, single, false, 'a') == ERR_CORRUPT);
+    CHECK(sim_flip_bit(single->machine, "/meta/identity", 300) == OK);
+    kv_memory_world_free(single->stores);
+    single->stores = kv_memory_world_new();
+    CHECK(single_start(io, single, false, 'a') == ERR_CORRUPT); /* the store is gone */
+    single->ended = true;
+}
+
+static void foreign_and_damaged_directories_are_refused(void **state)
+{
+    (void)state;
+    tell(identity_story);
+}
+
+static void late_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    CHECK(single_start(io, single, true, 'a') == OK);
+    sim_set_fault(single->machine,
+                  &(struct sim_fault){.prefix = "/meta/log", .latency_ns = 5 * SECOND_NS});
+    uint64_t start_ns = io_now_ns(io);
+    (void)io_set_deadline(io, start_ns + SECOND_NS);
+    CHECK(put_one(io, single, 10) == ERR_OUTCOME_UNKNOWN);
+    CHECK(io_now_ns(io) < start_ns + 2 * SECOND_NS);
+    (void)io_set_deadline(io, 0);
+    sim_clear_faults(single->machine);
+    CHECK(io_sleep_ms(io, 10000) == OK);
+    CHECK(find_one(io, single, 0) == OK); /* it took effect later */
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void a_deadline_ends_the_wait_for_an_outcome(void **state)
+{
+    (void)state;
+    tell(late_story);
+}
+
+static void refused_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    CHECK(single_start(io, single, true, 'a') == OK);
+    single->refuse = true;
+    CHECK(put_one(io, single, 10) == ERR_OUTCOME_UNKNOWN);
+    CHECK(find_one(io, single, 0) == ERR_FENCED);
+    single->refuse = false;
+    CHECK(find_one(io, single, 0) == OK);
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void nothing_is_acknowledged_or_read_without_confirmation(void **state)
+{
+    (void)state;
+    tell(refused_story);
+}
+
+static void limit_story(struct io *io, void *argument)
+{
+    struct single *single = argument;
+    static uint8_t large[META_LOG_SEGMENT_BYTES_MIN];
+    AUTO_VALUE(bytes) result = {.max = RESULT_BYTES_MAX};
+    CHECK(single_start(io, single, true, 'a') == OK);
+    CHECK(meta_server_propose(io, single->server, slice_of(large, sizeof large), &result) ==
+          ERR_LIMIT);
+    CHECK(put_one(io, single, 16384) == OK);
+    single_stop(io, single);
+    single->ended = true;
+}
+
+static void a_command_beyond_the_limit_is_refused(void **state)
+{
+    (void)state;
+    tell(limit_story);
 }
 
 /* --- a real disk --- */
@@ -675,8 +941,8 @@ static void real_fiber(struct io *io, void *argument)
         char name[32];
         AUTO(object) object = NULL;
         snprintf(name, sizeof name, "key-%u", i);
-        if (meta_object_find(io, run->client, run->bucket_id, slice_of_text(name), true,
-                             &object) != OK)
+        if (meta_object_find(io, run->client, run->bucket_id, slice_of_text(name), true, &object) !=
+            OK)
             abort();
     }
     if (run->written != before + 180)
@@ -709,6 +975,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_replica_keeps_every_promise_through_power_cuts),
         cmocka_unit_test(three_replicas_keep_every_promise_through_cuts_and_partitions),
+        cmocka_unit_test(a_failed_log_write_stops_every_acknowledgement),
+        cmocka_unit_test(a_session_closed_while_idle_is_opened_again),
+        cmocka_unit_test(flushes_cut_the_log_and_a_stopped_store_lacks_nothing),
+        cmocka_unit_test(foreign_and_damaged_directories_are_refused),
+        cmocka_unit_test(a_deadline_ends_the_wait_for_an_outcome),
+        cmocka_unit_test(nothing_is_acknowledged_or_read_without_confirmation),
+        cmocka_unit_test(a_command_beyond_the_limit_is_refused),
         cmocka_unit_test(a_replica_works_on_a_real_disk_and_restarts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

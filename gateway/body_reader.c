@@ -45,8 +45,10 @@ static enum s3_error read_md5_header(struct body_reader *reader)
         return S3_OK;
     size_t bytes = 0;
     if (text_parse_base64(text, reader->md5, sizeof reader->md5, &bytes) != OK ||
-        bytes != sizeof reader->md5)
+        bytes != sizeof reader->md5) {
+        s3_failure_add(&reader->context->failure, "Content-MD5", text);
         return S3_FAIL(S3_INVALID_DIGEST, "Content-MD5");
+    }
     reader->has_md5 = true;
     return S3_OK;
 }
@@ -159,6 +161,10 @@ static enum s3_error start_payload(struct body_reader *reader)
     }
     if (reader->chunked != NULL && !framing->has_content_length && !framing->chunked)
         return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "no Content-Length and not chunked");
+    /* Who streams with Transfer-Encoding may not know it; S3 asks for it always. */
+    if (reader->chunked != NULL && framing->has_content_length &&
+        reader->expected_bytes == UINT64_MAX)
+        return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "no x-amz-decoded-content-length");
     if (reader->expected_bytes != UINT64_MAX && reader->expected_bytes > S3_BODY_BYTES_MAX) {
         s3_failure_add(&reader->context->failure, "MaxSizeAllowed", SLICE_LITERAL("5368709120"));
         return S3_FAIL(S3_ENTITY_TOO_LARGE, "body");
@@ -289,6 +295,21 @@ static enum s3_error take_trailer(struct body_reader *reader)
     return S3_OK;
 }
 
+/* S3 shows the computed digest in base64 and the client's in hexadecimal. */
+static enum s3_error wrong_md5(struct context *context, const uint8_t md5[DIGEST_MD5_BYTES],
+                               const uint8_t computed[DIGEST_MD5_BYTES])
+{
+    enum s3_error error = S3_FAIL_SAY(&context->failure, S3_BAD_DIGEST,
+                                      "The Content-MD5 you specified did not match what we "
+                                      "received.");
+    AUTO_VALUE(bytes) text = {.max = CHECKSUM_TEXT_BYTES_MAX};
+    text_base64(&text, slice_of(computed, DIGEST_MD5_BYTES));
+    struct etag sent = etag_of_md5(md5);
+    s3_failure_add(&context->failure, "CalculatedDigest", bytes_slice(&text));
+    s3_failure_add(&context->failure, "ExpectedDigest", etag_slice(&sent));
+    return error;
+}
+
 enum s3_error body_reader_finish(struct io *io, struct body_reader *reader,
                                  struct digest_values *out_values)
 {
@@ -303,8 +324,7 @@ enum s3_error body_reader_finish(struct io *io, struct body_reader *reader,
         memcmp(payload->sha256, out_values->sha256, sizeof payload->sha256) != 0)
         return S3_FAIL(S3_X_AMZ_CONTENT_SHA256_MISMATCH, "payload hash");
     if (reader->has_md5 && memcmp(reader->md5, out_values->md5, sizeof reader->md5) != 0)
-        return S3_FAIL_SAY(&context->failure, S3_BAD_DIGEST,
-                           "The Content-MD5 you specified did not match what we received.");
+        return wrong_md5(context, reader->md5, out_values->md5);
     if (reader->declared_value && !digest_matches(out_values, &reader->declared))
         return S3_FAIL_SAY(&context->failure, S3_BAD_DIGEST,
                            "The %s you specified did not match the calculated checksum.",

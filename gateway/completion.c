@@ -8,7 +8,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { PART_BYTES_MIN = 5 << 20 };
+enum {
+    PART_BYTES_MIN = 5 << 20,
+    SHOWN_BYTES_MAX = 64, /* of a value in an answer */
+};
 
 void completion_deinit(struct completion *completion)
 {
@@ -132,9 +135,17 @@ static enum s3_error check_size(struct context *context, const struct completion
     if (text.data == NULL)
         return S3_OK;
     uint64_t bytes;
+    struct slice shown = slice_first(text, SHOWN_BYTES_MAX);
+    bool negative = text.bytes > 1 && text.data[0] == '-' &&
+                    text_parse_u64(slice_skip(text, 1), UINT64_MAX, &bytes) == OK;
+    if (negative)
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                           "Value for x-amz-mp-object-size header is less than zero: '%.*s'",
+                           SLICE_PRINT(shown));
     if (text_parse_u64(text, UINT64_MAX, &bytes) != OK)
         return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
-                           "Value for x-amz-mp-object-size header is invalid.");
+                           "Value for x-amz-mp-object-size header is invalid: '%.*s'",
+                           SLICE_PRINT(shown));
     if (bytes != completion->bytes)
         return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
                            "The provided 'x-amz-mp-object-size' header value %" PRIu64

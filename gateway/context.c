@@ -10,6 +10,7 @@
 enum {
     BUF_WAIT_MS = 5,
     PIECE_BYTES_SCARCE = 256 << 10,
+    SHOWN_NUMBER_BYTES_MAX = 64,
     BUF_WAIT_NS_MAX = 5 * 1000000000ll,
 };
 
@@ -85,8 +86,15 @@ static enum s3_error parse_number(struct context *context, const char *name, str
     }
     if (text_parse_u64(text, max, out_value) == OK)
         return S3_OK;
+    uint64_t ignored;
+    bool negative =
+        text.data[0] == '-' && text_parse_u64(slice_skip(text, 1), UINT64_MAX, &ignored) == OK;
+    struct slice shown = slice_first(text, SHOWN_NUMBER_BYTES_MAX);
     AUTO_STRING message =
-        mem_format("Argument %s must be an integer between 0 and %" PRIu64, name, max);
+        negative ? mem_format("Argument %.*s must be an integer between 0 and %" PRIu64,
+                              SLICE_PRINT(shown), max)
+                 : mem_format("Provided %.*s not an integer or within integer range",
+                              SLICE_PRINT(shown));
     return s3_fail_argument(&context->failure, name, text, message);
 }
 

@@ -123,8 +123,7 @@ static enum s3_error authenticate(struct io *io, struct context *context)
         return S3_FAIL(S3_ACCESS_DENIED, "anonymous request");
     }
     if (credential->session_token.bytes > 0)
-        return S3_FAIL_SAY(&context->failure, S3_INVALID_TOKEN,
-                           "Session tokens are not issued by this server.");
+        return S3_FAIL(S3_INVALID_TOKEN, "session tokens are not issued by this server");
     TRY(find_identity(io, context->gateway, credential->access_key, &context->identity));
     bool known = context->identity.secret_key[0] != '\0';
     struct slice secret = known ? slice_of_text(context->identity.secret_key) : slice_of(NULL, 0);

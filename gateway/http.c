@@ -1026,19 +1026,22 @@ static struct MHD_Daemon *start_daemon(struct reactor *reactor)
                      ((unsigned)MHD_ALLOW_SUSPEND_RESUME & ~(unsigned)MHD_USE_ITC);
     /* Strictness 0: what 1 would refuse (a space in the target, no Host) is refused by check_head,
      * in S3's form instead of the library's. */
-    return MHD_start_daemon(flags, 0, NULL, NULL, on_access, reactor,             /**/
-                            MHD_OPTION_EXTERNAL_LOGGER, on_log, reactor,          /**/
-                            MHD_OPTION_LISTEN_SOCKET, reactor->listen_fd,         /**/
-                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor, /**/
-                            MHD_OPTION_NOTIFY_COMPLETED, on_completed, reactor,   /**/
-                            MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,         /**/
-                            MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,   /**/
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            (size_t)CONNECTION_MEMORY_BYTES,                                 /**/
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max, /**/
-                            MHD_OPTION_PER_IP_CONNECTION_LIMIT,                              /**/
-                            (unsigned)options->connections_per_source_max,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_END);
+    /* One option a line. */
+    /* clang-format off */
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, on_access, reactor,
+        MHD_OPTION_EXTERNAL_LOGGER, on_log, reactor,
+        MHD_OPTION_LISTEN_SOCKET, reactor->listen_fd,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, reactor,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, reactor,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, reactor,
+        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, reactor,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)options->connections_max,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)options->connections_per_source_max,
+        MHD_OPTION_STRICT_FOR_CLIENT, 0,
+        MHD_OPTION_END);
+    /* clang-format on */
 }
 
 static void start_reactor(struct io *io, void *argument)

@@ -19,13 +19,14 @@ struct copy {
 };
 
 /* COPY (the default) or REPLACE. */
-static enum s3_error parse_directive(struct context *context, const char *header, bool *out_replace)
+static enum s3_error parse_directive(struct context *context, const char *header,
+                                     const char *unknown, bool *out_replace)
 {
     struct slice value = s3_request_header(context->request, header);
     *out_replace = slice_equal_text(value, "REPLACE");
     if (value.bytes == 0 || *out_replace || slice_equal_text(value, "COPY"))
         return S3_OK;
-    return s3_fail_argument(&context->failure, header, value, "Unknown directive.");
+    return s3_fail_argument(&context->failure, header, value, unknown);
 }
 
 static enum s3_error parse_checksum(struct context *context, enum checksum_algorithm *out_algorithm)
@@ -36,9 +37,8 @@ static enum s3_error parse_checksum(struct context *context, enum checksum_algor
         return S3_OK;
     *out_algorithm = checksum_by_name(name);
     if (*out_algorithm == CHECKSUM_NONE)
-        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
-                           "Checksum algorithm provided is unsupported. Please try again with any "
-                           "of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]");
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST, "%s",
+                           checksum_unsupported_message);
     return S3_OK;
 }
 
@@ -46,9 +46,11 @@ static enum s3_error parse(struct context *context, struct copy *copy)
 {
     TRY(context_refuse_unsupported(context));
     TRY(context_write_conditions(context, &copy->conditions));
-    TRY(parse_directive(context, "x-amz-metadata-directive", &copy->replace_attributes));
+    TRY(parse_directive(context, "x-amz-metadata-directive", "Unknown metadata directive.",
+                        &copy->replace_attributes));
     bool replace_tags; /* there are none, so both mean the same */
-    TRY(parse_directive(context, "x-amz-tagging-directive", &replace_tags));
+    TRY(parse_directive(context, "x-amz-tagging-directive", "Unknown tagging directive.",
+                        &replace_tags));
     return parse_checksum(context, &copy->checksum);
 }
 

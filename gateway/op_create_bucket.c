@@ -1,9 +1,13 @@
 /* CreateBucket. */
+#include "base/mem.h"
 #include "operations.h"
 #include "owner.h"
 #include "xml_body.h"
 
-enum { REGION_BYTES_MAX = 64 };
+enum {
+    REGION_BYTES_MAX = 64,
+    SHOWN_BYTES_MAX = 64, /* of a value in an answer */
+};
 static_assert(REGION_BYTES_MAX < sizeof(((struct bucket *)NULL)->region));
 
 static enum s3_error refuse(struct context *context, const char *header, enum s3_error error)
@@ -12,9 +16,27 @@ static enum s3_error refuse(struct context *context, const char *header, enum s3
     return S3_FAIL(error, "header=%s", header);
 }
 
+/* S3's canned ACLs of a bucket: those but "private" contradict the ownership that all buckets
+ * have. */
+static enum s3_error check_acl(struct context *context)
+{
+    static const char *const canned[] = {"public-read", "public-read-write", "authenticated-read",
+                                         "log-delivery-write", "aws-exec-read"};
+    const char *header = "x-amz-acl";
+    struct slice value = s3_request_header(context->request, header);
+    if (value.bytes == 0 || slice_equal_text(value, "private") ||
+        slice_equal_text(value, "bucket-owner-full-control"))
+        return S3_OK;
+    for (size_t i = 0; i < sizeof canned / sizeof canned[0]; i++)
+        if (slice_equal_text(value, canned[i]))
+            return refuse(context, header, S3_INVALID_BUCKET_ACL_WITH_OBJECT_OWNERSHIP);
+    return s3_fail_argument(&context->failure, header, value, "The canned ACL is not valid.");
+}
+
 /* A bucket is owned as "bucket owner enforced" says, and has no object lock. */
 static enum s3_error check_headers(struct context *context)
 {
+    TRY(check_acl(context));
     TRY(context_refuse_unsupported(context));
     const char *lock = "x-amz-bucket-object-lock-enabled";
     struct slice value = s3_request_header(context->request, lock);
@@ -26,8 +48,9 @@ static enum s3_error check_headers(struct context *context)
         return S3_OK;
     if (slice_equal_text(value, "BucketOwnerPreferred") || slice_equal_text(value, "ObjectWriter"))
         return refuse(context, ownership, S3_NOT_IMPLEMENTED);
-    return s3_fail_argument(&context->failure, ownership, value,
-                            "Invalid x-amz-object-ownership header");
+    AUTO_STRING message = mem_format("Invalid x-amz-object-ownership header: %.*s",
+                                     SLICE_PRINT(slice_first(value, SHOWN_BYTES_MAX)));
+    return s3_fail_argument(&context->failure, ownership, slice_of(NULL, 0), message);
 }
 
 /* The region that the bucket keeps. Any is accepted unless the operator named the one that there
@@ -86,5 +109,7 @@ enum s3_error op_create_bucket(struct io *io, struct context *context)
     TRY(check_region(context, constraint, &region));
     TRY(create(io, context, region));
     exchange_header_format(context->exchange, "Location", "/%s", context->bucket.name);
+    exchange_header_format(context->exchange, "x-amz-bucket-arn", "arn:aws:s3:::%s",
+                           context->bucket.name);
     return context_respond_empty(io, context, 200);
 }

@@ -26,9 +26,8 @@ static enum s3_error read_kind(struct context *context, struct kind *out_kind)
     if (algorithm.bytes > 0) {
         kind.algorithm = checksum_by_name(algorithm);
         if (kind.algorithm == CHECKSUM_NONE)
-            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
-                               "Checksum algorithm provided is unsupported. Please try again with "
-                               "any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]");
+            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST, "%s",
+                               checksum_unsupported_message);
         kind.type = checksum_type_default(kind.algorithm);
     }
     if (type.bytes > 0 && !checksum_type_by_name(type, &kind.type))

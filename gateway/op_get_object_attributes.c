@@ -36,13 +36,13 @@ static enum s3_error parse_wanted(struct context *context, unsigned *out_wanted)
                 bit = 1u << i;
         if (bit == 0)
             return s3_fail_argument(&context->failure, header, name,
-                                    "Invalid attribute name specified");
+                                    "Invalid attribute name specified.");
         *out_wanted |= bit;
     }
     if (*out_wanted == 0)
-        return s3_fail_argument(&context->failure, header, list,
-                                "The x-amz-object-attributes header specifying the attributes to "
-                                "be retrieved is either missing or empty");
+        return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                           "The x-amz-object-attributes header specifying the attributes to be "
+                           "retrieved is either missing or empty");
     return S3_OK;
 }
 

@@ -1,4 +1,5 @@
 /* ListBuckets. Who may sign may see every bucket: there are no policies that would part them. */
+#include "base/text.h"
 #include "bucket_region.h"
 #include "elements.h"
 #include "listing_token.h"
@@ -20,9 +21,11 @@ static enum s3_error query_read(struct context *context, struct bucket_query *qu
 {
     uint64_t max;
     const char *name = "max-buckets";
-    TRY(context_query_number(context, name, BUCKETS_MAX, UINT64_MAX, &max));
-    if (max < 1 || max > BUCKETS_MAX)
-        return s3_fail_argument(&context->failure, name, s3_request_query(context->request, name),
+    struct slice text = s3_request_query(context->request, name);
+    if (text.bytes == 0)
+        max = BUCKETS_MAX;
+    else if (text_parse_u64(text, BUCKETS_MAX, &max) != OK || max == 0)
+        return s3_fail_argument(&context->failure, name, text,
                                 "Argument max-buckets must be an integer between 1 and 10000.");
     query->max = (uint32_t)max;
     query->prefix = s3_request_query(context->request, "prefix");

@@ -1,3 +1,4 @@
+/* The owner of the log: batches, writers, segments ahead. */
 #include "log.h"
 #include "base/encode.h"
 #include "base/log.h"
@@ -91,7 +92,8 @@ static size_t batch_bytes_max(const struct meta_log *log)
     return entry < BATCH_BYTES_MAX ? entry : BATCH_BYTES_MAX;
 }
 
-/* Build the stream of the next batch from what waits. The pendings stay until the batch has a place. */
+/* Build the stream of the next batch from what waits. The pendings stay until the batch has a
+ * place. */
 static uint32_t collect(const struct meta_log *log, bool new_segment, struct bytes *stream)
 {
     uint32_t count = 0;
@@ -550,7 +552,8 @@ void meta_log_entries_deinit(struct meta_log_entries *entries)
     *entries = (struct meta_log_entries){0};
 }
 
-/* Entries want..next-1 of a group from one batch; their payloads are found by out->offsets while out->data grows. */
+/* Entries want..next-1 of a group from one batch; their payloads are found by out->offsets
+ * while out->data grows. */
 static enum err take_entries(struct slice stream, uint64_t group, uint64_t want, uint64_t next,
                              uint64_t last, struct meta_log_entries *out)
 {

@@ -1,3 +1,4 @@
+/* Segments as files, and recovery over them. */
 #include "log_files.h"
 #include "base/log.h"
 #include "base/mem.h"

@@ -1,7 +1,7 @@
 /* Files of the Raft log: how segments come to be, are found again and go.
  *
- * A segment is made under the name "preparing": filled with zeros, given its header, synced, and only then renamed, so that a named
- * segment is always whole. */
+ * A segment is made under the name "preparing": filled with zeros, given its header, synced,
+ * and only then renamed, so that a named segment is always whole. */
 #pragma once
 #include "log_state.h"
 #include "runtime/io.h"
@@ -29,8 +29,8 @@ struct log_found {
     uint32_t spare_count;
     uint64_t number_next;
 };
-/* Read everything into `state` (empty), delete what a crash left over, and make what was kept durable: it may have been read from a cache.
- * Errors: see meta_log_open. */
+/* Read everything into `state` (empty), delete what a crash left over, and make what was kept
+ * durable: it may have been read from a cache. Errors: see meta_log_open. */
 enum err log_files_recover(struct io *io, const char *directory, const uint8_t log_id[LOG_ID_BYTES],
                            uint64_t segment_bytes, struct log_state *state,
                            struct log_found *out_found);

@@ -1,3 +1,4 @@
+/* Blocks, headers and records, both directions. */
 #include "log_format.h"
 #include "base/crc.h"
 #include "base/encode.h"
@@ -84,7 +85,8 @@ void log_encoder_put(struct log_encoder *encoder, struct slice bytes)
     }
 }
 
-/* 0 means "not written"; two bits are always set, so that no single flipped bit makes a written sector look unwritten. */
+/* 0 means "not written"; two bits are always set, so that no single flipped bit makes a written
+ * sector look unwritten. */
 static uint16_t marker_of(uint64_t sequence)
 {
     return (uint16_t)(0xc000 | (sequence & 0x3fff));
@@ -151,7 +153,8 @@ static bool is_zero(const uint8_t *data, size_t bytes)
     return data[0] == 0 && memcmp(data, data + 1, bytes - 1) == 0;
 }
 
-/* At least one sector was never written; all others carry the marker of one batch that could be in flight. */
+/* At least one sector was never written; all others carry the marker of one batch that could be
+ * in flight. */
 static bool is_torn(const uint8_t *block, uint64_t sequence)
 {
     unsigned unwritten = 0;

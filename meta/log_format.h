@@ -4,9 +4,9 @@
  *     batch   | block | block | ...                  one durable write of whole blocks
  *     block   | stamp | payload, with a marker at the end of each 512-byte sector |
  *
- * The payloads of a batch's blocks, joined, are a stream of records. A segment is zero before it is written, and never
- * written twice. So a sector without its marker (which is never 0) was never written: a torn write can be told from
- * damage (CLUSTER.md C1.4). */
+ * The payloads of a batch's blocks, joined, are a stream of records. A segment is zero before
+ * it is written, and never written twice. So a sector without its marker (which is never 0) was
+ * never written: a torn write can be told from damage (CLUSTER.md C1.4). */
 #pragma once
 #include "base/bytes.h"
 #include "base/err.h"
@@ -31,7 +31,8 @@ enum {
 
 /* --- blocks --- */
 
-/* Where a block belongs; part of its checksum, so that a block elsewhere is not valid (F20, F21). */
+/* Where a block belongs; part of its checksum, so that a block elsewhere is not valid (F20,
+ * F21). */
 struct log_place {
     uint8_t log_id[LOG_ID_BYTES];
     uint64_t segment;
@@ -64,8 +65,8 @@ void log_encoder_finish(struct log_encoder *encoder, const struct log_place *pla
 
 enum log_block_kind {
     LOG_BLOCK_VALID,
-    LOG_BLOCK_EMPTY, /* all zero: not written */
-    LOG_BLOCK_TORN, /* some sectors written, of a batch `sequence` or one that could be in flight with it */
+    LOG_BLOCK_EMPTY,  /* all zero: not written */
+    LOG_BLOCK_TORN,   /* partly written, of batch `sequence` or one in flight with it */
     LOG_BLOCK_ROTTEN, /* anything else: no write of ours and no crash leaves this */
 };
 /* `out_stamp` is set for LOG_BLOCK_VALID only. */
@@ -106,7 +107,8 @@ struct log_record {
 };
 
 void log_record_encode(struct bytes *out, const struct log_record *record);
-/* Take the first record off the stream; `bytes` are borrowed. ERR_CORRUPT, ERR_UNSUPPORTED (type). `out_crc` may be NULL. */
+/* Take the first record off the stream; `bytes` are borrowed. ERR_CORRUPT, ERR_UNSUPPORTED
+ * (type). `out_crc` may be NULL. */
 enum err log_record_decode(struct slice *stream, struct log_record *out_record, uint32_t *out_crc);
 
 struct log_group_mark {

@@ -1,3 +1,4 @@
+/* The walk over all segments and the judgement of its end. */
 #include "log_scan.h"
 #include "base/mem.h"
 #include <assert.h>
@@ -71,8 +72,8 @@ static enum err classify(struct scanner *scanner, uint32_t segment, uint64_t off
     return OK;
 }
 
-/* Collect the stream of the batch at a place. *out_stamp is that of its first block; *out_whole is false when any block of it is
- * not valid. */
+/* Collect the stream of the batch at a place. *out_stamp is that of its first block; *out_whole
+ * is false when any block of it is not valid. */
 static enum err read_batch(struct scanner *scanner, uint32_t segment, uint64_t offset,
                            struct log_stamp *out_stamp, bool *out_whole)
 {
@@ -125,8 +126,8 @@ static enum err read_head(struct scanner *scanner, uint32_t segment, struct head
     return OK;
 }
 
-/* The segment that goes on where `segment` ended: the last one that says so, since an earlier one may be left over from a torn
- * end. source->segment_count: none. */
+/* The segment that goes on where `segment` ended: the last one that says so, since an earlier
+ * one may be left over from a torn end. source->segment_count: none. */
 static uint32_t successor(const struct scanner *scanner, uint32_t segment)
 {
     uint32_t count = scanner->source->segment_count;
@@ -150,7 +151,8 @@ static enum err rotten(struct scanner *scanner, uint32_t segment, uint64_t offse
     return OK;
 }
 
-/* Why a block behind the first batch that is not whole, which has `sequence`, proves damage; NULL: it may be what a crash left. */
+/* Why a block behind the first batch that is not whole, which has `sequence`, proves damage;
+ * NULL: it may be what a crash left. */
 static const char *damage_of(enum log_block_kind kind, const struct log_stamp *stamp,
                              uint64_t sequence)
 {
@@ -251,7 +253,8 @@ static enum err walk_segment(struct scanner *scanner, uint32_t segment, uint64_t
     return OK;
 }
 
-/* Where the log begins: in the last segment that says that none was before it, else in the oldest one, whose predecessors were cut. */
+/* Where the log begins: in the last segment that says that none was before it, else in the
+ * oldest one, whose predecessors were cut. */
 static uint32_t first_segment(const struct scanner *scanner)
 {
     uint32_t first = 0;

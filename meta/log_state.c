@@ -1,3 +1,4 @@
+/* One function per record type, and what a segment begins with. */
 #include "log_state.h"
 #include "base/encode.h"
 #include "base/hash.h"

@@ -1,10 +1,11 @@
 /* What the records of a log add up to. Pure.
  *
- * The writer and recovery feed every batch through log_state_batch, so what a running log knows about itself and what a
- * restarted one finds are made by the same code. Invariants, refused as ERR_CORRUPT when a batch breaks one: entries of a
- * group follow each other and their terms never fall; hard states only rise (I2, B9); each batch names what the one before it
- * left (sequence, and for each group it touched the last index and a hash over all its records), so a batch that was lost or
- * replaced is noticed by the next. */
+ * The writer and recovery feed every batch through log_state_batch, so what a running log knows
+ * about itself and what a restarted one finds are made by the same code. Invariants, refused as
+ * ERR_CORRUPT when a batch breaks one: entries of a group follow each other and their terms
+ * never fall; hard states only rise (I2, B9); each batch names what the one before it left
+ * (sequence, and for each group it touched the last index and a hash over all its records), so
+ * a batch that was lost or replaced is noticed by the next. */
 #pragma once
 #include "log_format.h"
 #include "raft/raft.h"
@@ -80,6 +81,6 @@ enum err log_state_batch(struct log_state *state, const struct log_batch *batch)
 
 /* Bytes of all batches. */
 uint64_t log_state_bytes(const struct log_state *state);
-/* Forget the first segment if all of its entries are at or below the cuts of their groups and the next segment, which
- * repeats what else it held, has begun durably. */
+/* Forget the first segment if all of its entries are at or below the cuts of their groups and
+ * the next segment, which repeats what else it held, has begun durably. */
 bool log_state_drop_segment(struct log_state *state, uint64_t durable_sequence);

@@ -7,6 +7,7 @@
 
 enum { TICKS_LATE_MAX = 4 }; /* more are forgotten: the process stood still */
 #define DRAIN_NS (10 * IO_NS_PER_S)
+#define FOREVER_NS UINT64_MAX
 
 void server_wake(struct meta_server *server)
 {
@@ -102,8 +103,8 @@ static enum err propose_own(struct meta_server *server, const struct command *co
     return propose_entry(server, &header, bytes_slice(&encoded), out_index, out_term);
 }
 
-/* A process has one session at a time. One that was closed while the process was idle, or whose opening was lost with the
- * leadership, is followed by another. */
+/* A process has one session at a time. One that was closed while the process was idle, or whose
+ * opening was lost with the leadership, is followed by another. */
 static void ensure_session(struct meta_server *server)
 {
     if (server->session != 0 || server->session_opening)
@@ -140,7 +141,8 @@ static uint64_t done_below(const struct meta_server *server)
 
 /* --- proposals --- */
 
-/* None of its attempts had an effect or can have one any more, so it may be proposed again under any session. */
+/* None of its attempts had an effect or can have one any more, so it may be proposed again
+ * under any session. */
 void server_repeat(struct meta_server *server, struct proposal *proposal)
 {
     if (server->role != RAFT_LEADER) {
@@ -161,7 +163,8 @@ static bool window_is_full(const struct meta_server *server)
            server->sequence_next - done_below(server) >= SERVER_OUTSTANDING_MAX;
 }
 
-/* Commands that free space go on while the disk is full. The type is the second byte of a command (entry.h). */
+/* Commands that free space go on while the disk is full. The type is the second byte of a
+ * command (entry.h). */
 static bool frees_space(struct slice command)
 {
     switch (command.bytes < 2 ? 0 : command.data[1]) {
@@ -432,7 +435,8 @@ static void driver_fiber(struct io *io, void *argument)
     server->tick_next_ns = io_now_ns(io);
     while (!server->stopping) {
         step(server);
-        if (io_park(io, server->tick_next_ns) == ERR_CANCELED)
+        uint64_t next_ns = server->failed ? FOREVER_NS : server->tick_next_ns;
+        if (io_park(io, next_ns) == ERR_CANCELED)
             break;
     }
     if (!server->stopping)

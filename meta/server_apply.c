@@ -1,4 +1,5 @@
-/* Committed entries into the state store, answers to their proposers, flushes, and the cut of the log behind them. */
+/* Committed entries into the state store, answers to their proposers, flushes, and the cut of
+ * the log behind them. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "server_core.h"
@@ -51,7 +52,8 @@ static void apply_on_lane(struct lane *lane, void *argument)
     job->position = state_position(job->state);
 }
 
-/* Entries to apply next: from raft's memory, where they stay until applied, or else from the log into `loaded`. */
+/* Entries to apply next: from raft's memory, where they stay until applied, or else from the
+ * log into `loaded`. */
 static enum err collect(struct io *io, struct meta_server *server, struct apply_job *job,
                         struct meta_log_entries *loaded)
 {
@@ -156,7 +158,8 @@ static struct slice result_of(const struct apply_job *job, uint32_t i)
 
 enum fate { FATE_OPEN, FATE_APPLIED, FATE_VOID };
 
-/* Terms never fall along the log, so behind an applied entry of a later term there is no place for the proposal any more. */
+/* Terms never fall along the log, so behind an applied entry of a later term there is no place
+ * for the proposal any more. */
 static enum fate fate_of(const struct apply_job *job, const struct proposal *proposal)
 {
     if (proposal->index >= job->first_index && proposal->index < job->first_index + job->count) {

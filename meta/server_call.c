@@ -1,7 +1,7 @@
 /* Calls from any reactor, and the way to the home reactor and back.
  *
- * A call lies on its caller's stack and the caller waits until it is answered, whatever happens to its fiber: the driver answers every
- * call at its deadline or at the end of the replica. */
+ * A call lies on its caller's stack and the caller waits until it is answered, whatever happens
+ * to its fiber: the driver answers every call at its deadline or at the end of the replica. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "server_core.h"
@@ -197,7 +197,8 @@ static enum err read_state(struct io *io, struct meta_server *server, struct rea
     return job->err;
 }
 
-/* Acknowledgements follow the apply, so the state of a lone voter that leads is a linearizable point without further ado. */
+/* Acknowledgements follow the apply, so the state of a lone voter that leads is a linearizable
+ * point without further ado. */
 static enum err linearizable_point(struct io *io, struct server_port *port)
 {
     struct meta_server *server = port->server;

@@ -1,7 +1,7 @@
 /* What the files of the server share. Nobody outside of server*.c and its tests includes this.
  *
  *     caller (any reactor)  --call-->  inbox  --driver-->  waiting --> raft --> outstanding
- *     driver: feeds raft, writes the log, sends messages        (home reactor, never waits inside a step)
+ *     driver: feeds raft, writes the log, sends messages (home reactor; a step never waits)
  *     apply fiber: committed entries --> apply lane --> answers
  *     flush fiber: store flush --> cut of the log
  *

@@ -1,4 +1,5 @@
-/* Messages between the replicas of a group, and entries that lagging followers need from the disk. */
+/* Messages between the replicas of a group, and entries that lagging followers need from the
+ * disk. */
 #include "server_group.h"
 #include "base/log.h"
 #include "base/mem.h"

@@ -1,6 +1,6 @@
 /* The directory of a replica.
  *
- *     identity             cluster, replica, group, log id; written last when made, and locked while open
+ *     identity             cluster, replica, group, log id; made last, locked while open
  *     log/                 segments (log_files.h)
  *     state/<replica>/     the store */
 #include "base/crc.h"

@@ -173,6 +173,11 @@ static void emit(struct segment_scan *scan, enum segment_event_kind kind,
 static void end_stream(struct segment_scan *scan, uint64_t end)
 {
     if (scan->in_stream) {
+        uint64_t extent_end =
+            scan->current.offset +
+            record_total_bytes(RECORD_STREAMED, scan->current.payload_bytes, &scan->current.hint);
+        if (end > extent_end)
+            end = extent_end;
         if (end <= scan->current.offset)
             end = scan->current.offset + RECORD_HEADER_BYTES;
         emit(scan, SEGMENT_UNFINISHED, &scan->current, scan->current.offset, end);
@@ -264,8 +269,12 @@ static void take_footer(struct segment_scan *scan, uint64_t end)
         emit(scan, good ? SEGMENT_RECORD : SEGMENT_BAD, &scan->last, scan->last.offset, end);
         return;
     }
-    /* A footer whose header is gone: zeros there are an interrupted punch, anything else is rot. */
-    if (scan->unknown_from <= scan->last.offset)
+    /* A footer whose header is gone: zeros there are an interrupted punch, anything else is
+     * rot. Behind an unfinished stream the two look alike. */
+    bool behind_stream = scan->in_stream && scan->last.offset > scan->current.offset;
+    if (behind_stream)
+        end_stream(scan, scan->last.offset);
+    if (behind_stream || scan->unknown_from <= scan->last.offset)
         emit(scan, SEGMENT_BAD, &scan->last, scan->last.offset, end);
 }
 

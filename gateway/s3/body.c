@@ -36,6 +36,11 @@ enum node {
     NODE_PART_CRC64NVME,
     NODE_PART_SHA1,
     NODE_PART_SHA256,
+    NODE_PART_SHA512,
+    NODE_PART_MD5,
+    NODE_PART_XXHASH64,
+    NODE_PART_XXHASH3,
+    NODE_PART_XXHASH128,
     NODE_CREATE_BUCKET,
     NODE_LOCATION_CONSTRAINT,
     NODE_TAGGING,
@@ -83,6 +88,11 @@ static const struct rule {
     {NODE_PART, "ChecksumCRC64NVME", NODE_PART_CRC64NVME, true, false},
     {NODE_PART, "ChecksumSHA1", NODE_PART_SHA1, true, false},
     {NODE_PART, "ChecksumSHA256", NODE_PART_SHA256, true, false},
+    {NODE_PART, "ChecksumSHA512", NODE_PART_SHA512, true, false},
+    {NODE_PART, "ChecksumMD5", NODE_PART_MD5, true, false},
+    {NODE_PART, "ChecksumXXHASH64", NODE_PART_XXHASH64, true, false},
+    {NODE_PART, "ChecksumXXHASH3", NODE_PART_XXHASH3, true, false},
+    {NODE_PART, "ChecksumXXHASH128", NODE_PART_XXHASH128, true, false},
     {NODE_NONE, "CreateBucketConfiguration", NODE_CREATE_BUCKET, false, false},
     {NODE_CREATE_BUCKET, "LocationConstraint", NODE_LOCATION_CONSTRAINT, true, false},
     {NODE_CREATE_BUCKET, "Tags", NODE_TAG_SET, false, false},
@@ -375,6 +385,16 @@ static void text_ended(struct body_parser *parser, enum node node)
         return set_part_checksum(parser, CHECKSUM_SHA1, trimmed);
     case NODE_PART_SHA256:
         return set_part_checksum(parser, CHECKSUM_SHA256, trimmed);
+    case NODE_PART_SHA512:
+        return set_part_checksum(parser, CHECKSUM_SHA512, trimmed);
+    case NODE_PART_MD5:
+        return set_part_checksum(parser, CHECKSUM_MD5, trimmed);
+    case NODE_PART_XXHASH64:
+        return set_part_checksum(parser, CHECKSUM_XXHASH64, trimmed);
+    case NODE_PART_XXHASH3:
+        return set_part_checksum(parser, CHECKSUM_XXHASH3, trimmed);
+    case NODE_PART_XXHASH128:
+        return set_part_checksum(parser, CHECKSUM_XXHASH128, trimmed);
     case NODE_LOCATION_CONSTRAINT:
         parser->body.create_bucket.location_constraint = keep_text(parser, trimmed);
         return;

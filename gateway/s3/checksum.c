@@ -7,6 +7,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <xxhash.h>
 
 enum { DIGEST_PIECE_BYTES = 16 << 10 }; /* small enough to stay in the first-level cache */
 
@@ -25,7 +26,20 @@ static const struct algorithm {
                        DIGEST_SHA1},
     [CHECKSUM_SHA256] = {"SHA256", "x-amz-checksum-sha256", "ChecksumSHA256", DIGEST_SHA256_BYTES,
                          DIGEST_SHA256},
+    [CHECKSUM_SHA512] = {"SHA512", "x-amz-checksum-sha512", "ChecksumSHA512", DIGEST_SHA512_BYTES,
+                         DIGEST_SHA512},
+    [CHECKSUM_MD5] = {"MD5", "x-amz-checksum-md5", "ChecksumMD5", DIGEST_MD5_BYTES, DIGEST_MD5},
+    [CHECKSUM_XXHASH64] = {"XXHASH64", "x-amz-checksum-xxhash64", "ChecksumXXHASH64", 8,
+                           DIGEST_XXHASH64},
+    [CHECKSUM_XXHASH3] = {"XXHASH3", "x-amz-checksum-xxhash3", "ChecksumXXHASH3", 8,
+                          DIGEST_XXHASH3},
+    [CHECKSUM_XXHASH128] = {"XXHASH128", "x-amz-checksum-xxhash128", "ChecksumXXHASH128",
+                            DIGEST_XXHASH128_BYTES, DIGEST_XXHASH128},
 };
+
+const char checksum_unsupported_message[] =
+    "Checksum algorithm provided is unsupported. Please try again with any of the valid types: "
+    "[CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH128, XXHASH3, XXHASH64]";
 
 static const struct algorithm *algorithm_of(enum checksum_algorithm algorithm)
 {
@@ -115,6 +129,11 @@ bool checksum_type_allowed(enum checksum_algorithm algorithm, enum checksum_type
         return type == CHECKSUM_FULL_OBJECT;
     case CHECKSUM_SHA1:
     case CHECKSUM_SHA256:
+    case CHECKSUM_SHA512:
+    case CHECKSUM_MD5:
+    case CHECKSUM_XXHASH64:
+    case CHECKSUM_XXHASH3:
+    case CHECKSUM_XXHASH128:
         return type == CHECKSUM_COMPOSITE;
     }
     return false;
@@ -165,6 +184,7 @@ struct digest_methods {
     EVP_MD *md5;
     EVP_MD *sha1;
     EVP_MD *sha256;
+    EVP_MD *sha512;
 };
 
 static EVP_MD *fetch_method(const char *name)
@@ -181,6 +201,7 @@ struct digest_methods *digest_methods_new(void)
         .md5 = fetch_method("MD5"),
         .sha1 = fetch_method("SHA1"),
         .sha256 = fetch_method("SHA256"),
+        .sha512 = fetch_method("SHA512"),
     };
     return methods;
 }
@@ -192,6 +213,7 @@ void digest_methods_free(struct digest_methods *methods)
     EVP_MD_free(methods->md5);
     EVP_MD_free(methods->sha1);
     EVP_MD_free(methods->sha256);
+    EVP_MD_free(methods->sha512);
     mem_free(methods);
 }
 
@@ -202,6 +224,10 @@ struct digest {
     EVP_MD_CTX *md5; /* NULL when not in the set */
     EVP_MD_CTX *sha1;
     EVP_MD_CTX *sha256;
+    EVP_MD_CTX *sha512;
+    XXH64_state_t *xxhash64; /* likewise */
+    XXH3_state_t *xxhash3;
+    XXH3_state_t *xxhash128;
     uint32_t crc32;
     uint32_t crc32c;
     uint64_t crc64nvme;
@@ -237,17 +263,62 @@ static void hash_finish(EVP_MD_CTX *context, uint8_t *out, size_t bytes)
     assert(written == bytes);
 }
 
+static void xxhash_start(struct digest *digest)
+{
+    if (digest->set & DIGEST_XXHASH64) {
+        digest->xxhash64 = XXH64_createState();
+        assert(digest->xxhash64 != NULL);
+        XXH64_reset(digest->xxhash64, 0);
+    }
+    if (digest->set & DIGEST_XXHASH3) {
+        digest->xxhash3 = XXH3_createState();
+        assert(digest->xxhash3 != NULL);
+        XXH3_64bits_reset(digest->xxhash3);
+    }
+    if (digest->set & DIGEST_XXHASH128) {
+        digest->xxhash128 = XXH3_createState();
+        assert(digest->xxhash128 != NULL);
+        XXH3_128bits_reset(digest->xxhash128);
+    }
+}
+
+static void xxhash_update(struct digest *digest, struct slice piece)
+{
+    if (digest->xxhash64 != NULL)
+        XXH64_update(digest->xxhash64, piece.data, piece.bytes);
+    if (digest->xxhash3 != NULL)
+        XXH3_64bits_update(digest->xxhash3, piece.data, piece.bytes);
+    if (digest->xxhash128 != NULL)
+        XXH3_128bits_update(digest->xxhash128, piece.data, piece.bytes);
+}
+
+static void xxhash_finish(const struct digest *digest, struct digest_values *out_values)
+{
+    if (digest->xxhash64 != NULL)
+        out_values->xxhash64 = XXH64_digest(digest->xxhash64);
+    if (digest->xxhash3 != NULL)
+        out_values->xxhash3 = XXH3_64bits_digest(digest->xxhash3);
+    if (digest->xxhash128 != NULL) {
+        XXH128_canonical_t canonical;
+        static_assert(sizeof canonical.digest == DIGEST_XXHASH128_BYTES);
+        XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(digest->xxhash128));
+        memcpy(out_values->xxhash128, canonical.digest, sizeof canonical.digest);
+    }
+}
+
 struct digest *digest_new(const struct digest_methods *methods, uint32_t set)
 {
     assert(methods != NULL);
-    assert(set < 2 * DIGEST_CRC64NVME);
+    assert(set <= DIGEST_SET_MAX);
     struct digest *digest = mem_new(struct digest);
     *digest = (struct digest){
         .set = set,
         .md5 = hash_start(methods->md5, set & DIGEST_MD5),
         .sha1 = hash_start(methods->sha1, set & DIGEST_SHA1),
         .sha256 = hash_start(methods->sha256, set & DIGEST_SHA256),
+        .sha512 = hash_start(methods->sha512, set & DIGEST_SHA512),
     };
+    xxhash_start(digest);
     return digest;
 }
 
@@ -258,6 +329,10 @@ void digest_free(struct digest *digest)
     EVP_MD_CTX_free(digest->md5);
     EVP_MD_CTX_free(digest->sha1);
     EVP_MD_CTX_free(digest->sha256);
+    EVP_MD_CTX_free(digest->sha512);
+    XXH64_freeState(digest->xxhash64);
+    XXH3_freeState(digest->xxhash3);
+    XXH3_freeState(digest->xxhash128);
     mem_free(digest);
 }
 
@@ -266,6 +341,8 @@ static void digest_piece(struct digest *digest, struct slice piece)
     hash_update(digest->md5, piece);
     hash_update(digest->sha1, piece);
     hash_update(digest->sha256, piece);
+    hash_update(digest->sha512, piece);
+    xxhash_update(digest, piece);
     if (digest->set & DIGEST_CRC32)
         digest->crc32 = crc32_update(digest->crc32, piece);
     if (digest->set & DIGEST_CRC32C)
@@ -295,6 +372,8 @@ void digest_finish(struct digest *digest, struct digest_values *out_values)
     hash_finish(digest->md5, out_values->md5, DIGEST_MD5_BYTES);
     hash_finish(digest->sha1, out_values->sha1, DIGEST_SHA1_BYTES);
     hash_finish(digest->sha256, out_values->sha256, DIGEST_SHA256_BYTES);
+    hash_finish(digest->sha512, out_values->sha512, DIGEST_SHA512_BYTES);
+    xxhash_finish(digest, out_values);
 }
 
 uint64_t digest_total_bytes(const struct digest *digest)
@@ -302,7 +381,7 @@ uint64_t digest_total_bytes(const struct digest *digest)
     return digest->total_bytes;
 }
 
-/* S3 sends CRCs in network order. */
+/* S3 sends numbers in network order. */
 static void store_big_endian(uint8_t *out, uint64_t value, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
@@ -339,6 +418,21 @@ struct checksum digest_checksum(const struct digest_values *values,
         break;
     case CHECKSUM_SHA256:
         memcpy(checksum.value, values->sha256, DIGEST_SHA256_BYTES);
+        break;
+    case CHECKSUM_SHA512:
+        memcpy(checksum.value, values->sha512, DIGEST_SHA512_BYTES);
+        break;
+    case CHECKSUM_MD5:
+        memcpy(checksum.value, values->md5, DIGEST_MD5_BYTES);
+        break;
+    case CHECKSUM_XXHASH64:
+        store_big_endian(checksum.value, values->xxhash64, 8);
+        break;
+    case CHECKSUM_XXHASH3:
+        store_big_endian(checksum.value, values->xxhash3, 8);
+        break;
+    case CHECKSUM_XXHASH128:
+        memcpy(checksum.value, values->xxhash128, DIGEST_XXHASH128_BYTES);
         break;
     }
     return checksum;
@@ -431,6 +525,11 @@ static uint64_t combine_crc(const struct multipart_digest *multipart, uint64_t p
     case CHECKSUM_NONE:
     case CHECKSUM_SHA1:
     case CHECKSUM_SHA256:
+    case CHECKSUM_SHA512:
+    case CHECKSUM_MD5:
+    case CHECKSUM_XXHASH64:
+    case CHECKSUM_XXHASH3:
+    case CHECKSUM_XXHASH128:
         break;
     }
     assert(false && "only a CRC can be combined");

@@ -1,5 +1,6 @@
 /* State machine of the aws-chunked decoder. */
 #include "s3/chunked.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "chain.h"
@@ -38,9 +39,10 @@ struct s3_chunked {
     enum s3_error error; /* of STATE_FAILED */
     struct s3_chunk_signing signing;
     EVP_MD_CTX *hash;
-    uint8_t claimed[32];    /* signature in the line of the current chunk */
-    uint64_t chunk_left;    /* payload bytes of the current chunk still to come */
-    uint64_t payload_bytes; /* of all chunks so far */
+    uint8_t claimed[32];       /* signature in the line of the current chunk */
+    uint64_t chunk_left;       /* payload bytes of the current chunk still to come */
+    uint64_t last_chunk_bytes; /* 0 before the first */
+    uint64_t payload_bytes;    /* of all chunks so far */
     bool has_decoded_bytes;
     uint64_t decoded_bytes;
     uint8_t line[S3_CHUNK_LINE_BYTES_MAX];
@@ -128,6 +130,13 @@ void s3_chunked_free(struct s3_chunked *chunked)
     mem_free(chunked);
 }
 
+/* Framing that cannot be read, or that ends early. */
+static enum s3_error broken(struct s3_failure *failure, const char *cause)
+{
+    log_debug("aws-chunked: %s", cause);
+    return S3_FAIL_SAY(failure, S3_INCOMPLETE_BODY, "The request body terminated unexpectedly");
+}
+
 /* Judge `expected` against what the client sent, and let the chain go on from it. */
 static enum s3_error judge(struct s3_chunked *chunked, const uint8_t expected[32],
                            const uint8_t claimed[32])
@@ -153,11 +162,11 @@ static enum s3_error end_chunk(struct s3_chunked *chunked)
     return judge(chunked, expected, chunked->claimed);
 }
 
-static enum s3_error parse_size(struct slice digits, uint64_t *out_size)
+static enum s3_error parse_size(struct slice digits, struct s3_failure *failure, uint64_t *out_size)
 {
     uint64_t size = 0;
     if (digits.bytes == 0 || digits.bytes > 16)
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk size digits=%zu", digits.bytes);
+        return broken(failure, "chunk size is missing or too long");
     for (size_t i = 0; i < digits.bytes; i++) {
         uint8_t c = digits.data[i];
         uint8_t lower = c | 0x20;
@@ -166,7 +175,7 @@ static enum s3_error parse_size(struct slice digits, uint64_t *out_size)
         else if (lower >= 'a' && lower <= 'f')
             size = size << 4 | (uint64_t)(lower - 'a' + 10);
         else
-            return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk size is not hexadecimal");
+            return broken(failure, "chunk size is not hexadecimal");
     }
     *out_size = size;
     return S3_OK;
@@ -176,12 +185,17 @@ static enum s3_error check_size(const struct s3_chunked *chunked, uint64_t size,
                                 struct s3_failure *failure)
 {
     if (chunked->has_decoded_bytes && size > chunked->decoded_bytes - chunked->payload_bytes)
-        return S3_FAIL_SAY(failure, S3_INCOMPLETE_BODY,
-                           "The request body is longer than x-amz-decoded-content-length.");
+        return S3_FAIL(S3_INCOMPLETE_BODY, "longer than x-amz-decoded-content-length");
     if (size > S3_BODY_BYTES_MAX - chunked->payload_bytes)
         return S3_FAIL(S3_ENTITY_TOO_LARGE, "payload above the limit");
     if (has_signatures(chunked) && size > S3_CHUNK_SIGNED_BYTES_MAX)
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "signed chunk above the limit");
+        return S3_FAIL_SAY(failure, S3_INVALID_CHUNK_SIZE, "The chunk size is above the limit.");
+    /* S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload
+     * in Multiple Chunks". Not so without signatures: clients send any size there. */
+    if (has_signatures(chunked) && size > 0 && chunked->last_chunk_bytes > 0 &&
+        chunked->last_chunk_bytes < S3_CHUNK_SIGNED_BYTES_MIN)
+        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "signed chunk bytes=%llu",
+                       (unsigned long long)chunked->last_chunk_bytes);
     return S3_OK;
 }
 
@@ -193,17 +207,18 @@ static enum s3_error parse_line(struct s3_chunked *chunked, struct slice line,
     struct slice digits = slice_first(line, slice_find(line, ';'));
     struct slice rest = slice_skip(line, digits.bytes);
     uint64_t size = 0;
-    TRY(parse_size(digits, &size));
+    TRY(parse_size(digits, failure, &size));
     if (has_signatures(chunked)) {
         if (!slice_starts_with(rest, extension) ||
             text_parse_hex(slice_skip(rest, extension.bytes), chunked->claimed, 32) != OK)
-            return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk line without signature");
+            return broken(failure, "chunk line without signature");
         hash_start(chunked);
     } else if (rest.bytes > 0) {
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk extension in an unsigned body");
+        return broken(failure, "chunk extension in an unsigned body");
     }
     TRY(check_size(chunked, size, failure));
     chunked->chunk_left = size;
+    chunked->last_chunk_bytes = size;
     if (size > 0) {
         chunked->state = STATE_PAYLOAD;
         return S3_OK;
@@ -217,14 +232,14 @@ static enum s3_error take_line_byte(struct s3_chunked *chunked, uint8_t byte,
 {
     if (byte != '\n') {
         if (chunked->line_bytes == sizeof chunked->line)
-            return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk line above the limit");
+            return broken(failure, "chunk line above the limit");
         chunked->line[chunked->line_bytes++] = byte;
         return S3_OK;
     }
     uint32_t bytes = chunked->line_bytes;
     chunked->line_bytes = 0;
     if (bytes == 0 || chunked->line[bytes - 1] != '\r')
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk line does not end with CRLF");
+        return broken(failure, "chunk line does not end with CRLF");
     return parse_line(chunked, slice_of(chunked->line, bytes - 1), failure);
 }
 
@@ -237,10 +252,20 @@ static struct trailer *find_trailer(struct s3_chunked *chunked, struct slice nam
     return NULL;
 }
 
+static enum s3_error check_all_sent(const struct s3_chunked *chunked)
+{
+    for (uint32_t i = 0; i < chunked->trailer_count; i++) {
+        if (!chunked->trailers[i].was_sent)
+            return S3_FAIL(S3_MALFORMED_TRAILER, "announced trailer is missing");
+    }
+    return S3_OK;
+}
+
 static enum s3_error verify_trailer(struct s3_chunked *chunked, struct slice claimed_hex)
 {
     uint8_t claimed[32];
     uint8_t expected[32];
+    TRY(check_all_sent(chunked));
     if (text_parse_hex(claimed_hex, claimed, sizeof claimed) != OK)
         return S3_FAIL(S3_MALFORMED_TRAILER, "trailer signature is not hexadecimal");
     chain_trailer(&chunked->signing, bytes_slice(&chunked->trailer_signed), expected);
@@ -274,10 +299,7 @@ static enum s3_error take_trailer(struct s3_chunked *chunked, struct slice line)
 
 static enum s3_error end_trailer(struct s3_chunked *chunked)
 {
-    for (uint32_t i = 0; i < chunked->trailer_count; i++) {
-        if (!chunked->trailers[i].was_sent)
-            return S3_FAIL(S3_MALFORMED_TRAILER, "announced trailer is missing");
-    }
+    TRY(check_all_sent(chunked));
     chunked->state = STATE_TRAILER_DONE;
     return S3_OK;
 }
@@ -304,10 +326,10 @@ static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte)
 }
 
 static enum s3_error expect(struct s3_chunked *chunked, uint8_t byte, uint8_t expected,
-                            enum state next)
+                            enum state next, struct s3_failure *failure)
 {
     if (byte != expected)
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk is longer than its size says");
+        return broken(failure, "chunk is longer than its size says");
     chunked->state = next;
     return S3_OK;
 }
@@ -318,19 +340,19 @@ static enum s3_error take_byte(struct s3_chunked *chunked, uint8_t byte, struct 
     case STATE_LINE:
         return take_line_byte(chunked, byte, failure);
     case STATE_CHUNK_CR:
-        return expect(chunked, byte, '\r', STATE_CHUNK_LF);
+        return expect(chunked, byte, '\r', STATE_CHUNK_LF, failure);
     case STATE_CHUNK_LF:
-        return expect(chunked, byte, '\n', STATE_LINE);
+        return expect(chunked, byte, '\n', STATE_LINE, failure);
     case STATE_LAST_CR:
-        return expect(chunked, byte, '\r', STATE_LAST_LF);
+        return expect(chunked, byte, '\r', STATE_LAST_LF, failure);
     case STATE_LAST_LF:
-        return expect(chunked, byte, '\n', STATE_DONE);
+        return expect(chunked, byte, '\n', STATE_DONE, failure);
     case STATE_TRAILER:
         return take_trailer_byte(chunked, byte);
     case STATE_TRAILER_DONE:
-        return expect(chunked, byte, '\r', STATE_EXTRA_LF);
+        return expect(chunked, byte, '\r', STATE_EXTRA_LF, failure);
     case STATE_EXTRA_LF:
-        return expect(chunked, byte, '\n', STATE_DONE);
+        return expect(chunked, byte, '\n', STATE_DONE, failure);
     case STATE_DONE:
         return S3_FAIL(S3_INVALID_REQUEST, "bytes behind the end of the body");
     case STATE_PAYLOAD:
@@ -380,11 +402,6 @@ static enum s3_error advance(struct s3_chunked *chunked, struct slice *input,
     }
 }
 
-static enum s3_error too_short(struct s3_failure *failure)
-{
-    return S3_FAIL_SAY(failure, S3_INCOMPLETE_BODY, "The request body terminated unexpectedly");
-}
-
 /* An error is final. */
 static enum s3_error remember(struct s3_chunked *chunked, enum s3_error error)
 {
@@ -410,7 +427,11 @@ enum s3_error s3_chunked_finish(struct s3_chunked *chunked, struct s3_failure *f
     TRY(s3_chunked_next(chunked, &none, &payload, failure));
     bool at_end = chunked->state == STATE_DONE || chunked->state == STATE_TRAILER_DONE;
     bool complete = !chunked->has_decoded_bytes || chunked->payload_bytes == chunked->decoded_bytes;
-    return at_end && complete ? S3_OK : remember(chunked, too_short(failure));
+    if (!at_end)
+        return remember(chunked, broken(failure, "body ends within the framing"));
+    if (!complete)
+        return remember(chunked, S3_FAIL(S3_INCOMPLETE_BODY, "shorter than announced"));
+    return S3_OK;
 }
 
 uint64_t s3_chunked_payload_bytes(const struct s3_chunked *chunked)

@@ -59,7 +59,7 @@ static enum s3_error check_region(const struct s3_request *request, const struct
     if (expected == NULL || slice_equal_text(region, expected))
         return S3_OK;
     enum s3_error error =
-        S3_FAIL_SAY(failure, wording->error, "%sthe region '%.*s' is wrong; expecting '%s'",
+        S3_FAIL_SAY(failure, wording->error, "%sthe region \"%.*s\" is wrong; expecting \"%s\"",
                     wording->prefix, SLICE_PRINT(region), expected);
     s3_failure_add(failure, "Region", slice_of_text(expected));
     return error;
@@ -72,12 +72,6 @@ static enum s3_error check_scope(const struct s3_request *request, const struct 
         return S3_FAIL_SAY(failure, wording->error,
                            "%sa non-empty Access Key (AKID) must be provided in the credential.",
                            wording->prefix);
-    if (!is_scope_date(parts->date))
-        return S3_FAIL_SAY(failure, wording->error,
-                           "%sincorrect date format \"%.*s\". This date in the credential must be "
-                           "in the format \"yyyyMMdd\".",
-                           wording->prefix, SLICE_PRINT(slice_first(parts->date, 64)));
-    TRY(check_region(request, wording, parts->region, failure));
     if (!slice_equal_text(parts->service, "s3"))
         return S3_FAIL_SAY(failure, wording->error,
                            "%sincorrect service \"%.*s\". This endpoint belongs to \"s3\".",
@@ -86,7 +80,12 @@ static enum s3_error check_scope(const struct s3_request *request, const struct 
         return S3_FAIL_SAY(failure, wording->error,
                            "%sincorrect terminal \"%.*s\". This endpoint uses \"aws4_request\".",
                            wording->prefix, SLICE_PRINT(slice_first(parts->terminal, 64)));
-    return S3_OK;
+    if (!is_scope_date(parts->date))
+        return S3_FAIL_SAY(failure, wording->error,
+                           "%sincorrect date format \"%.*s\". This date in the credential must be "
+                           "in the format \"yyyyMMdd\".",
+                           wording->prefix, SLICE_PRINT(slice_first(parts->date, 64)));
+    return check_region(request, wording, parts->region, failure);
 }
 
 /* Credential=KEY/YYYYMMDD/REGION/s3/aws4_request; split from the end, since a key may hold
@@ -176,39 +175,54 @@ static enum s3_error hoist(struct s3_request *request, struct s3_failure *failur
     return S3_OK;
 }
 
-/* One "Name=value" of the Authorization header. False when unknown, repeated or malformed. */
-static bool take_component(struct slice component, struct slice *credential, struct slice *names,
-                           struct slice *signature)
+/* What the Authorization header has to hold, in the order in which what is missing is named. */
+enum component { CREDENTIAL, SIGNED_HEADERS, SIGNATURE, COMPONENT_COUNT };
+static const char *const component_names[COMPONENT_COUNT] = {"Credential", "SignedHeaders",
+                                                             "Signature"};
+
+/* One "Name=value" of the Authorization header; a name that is not known counts for nothing. */
+static enum s3_error take_component(struct slice component, struct slice values[COMPONENT_COUNT],
+                                    struct s3_failure *failure)
 {
     size_t equals = slice_find(component, '=');
     struct slice name = slice_first(component, equals);
-    struct slice *target = slice_equal_text(name, "Credential")      ? credential
-                           : slice_equal_text(name, "SignedHeaders") ? names
-                           : slice_equal_text(name, "Signature")     ? signature
-                                                                     : NULL;
-    if (target == NULL || target->bytes > 0)
-        return false;
-    *target = slice_skip(component, equals + 1);
-    return target->bytes > 0;
+    bool valid = equals < component.bytes;
+    for (int i = 0; i < COMPONENT_COUNT && valid; i++) {
+        if (!slice_equal_text(name, component_names[i]))
+            continue;
+        valid = values[i].bytes == 0;
+        values[i] = slice_skip(component, equals + 1);
+    }
+    if (valid)
+        return S3_OK;
+    return S3_FAIL_SAY(failure, S3_AUTHORIZATION_HEADER_MALFORMED,
+                       "The authorization header is malformed; the authorization component "
+                       "\"%.*s\" is malformed.",
+                       SLICE_PRINT(slice_first(component, 128)));
 }
 
 static enum s3_error parse_components(struct s3_request *request, struct slice rest,
                                       struct s3_failure *failure)
 {
-    struct slice credential = {0};
-    bool valid = true;
-    while (rest.bytes > 0 && valid) {
+    struct slice values[COMPONENT_COUNT] = {0};
+    unsigned count = 0;
+    for (; rest.bytes > 0; count++) {
         struct slice component = slice_first(rest, slice_find(rest, ','));
         rest = slice_skip(rest, component.bytes + 1);
-        valid = take_component(slice_trim(component), &credential, &request->claim.signed_names,
-                               &request->claim.signature);
+        TRY(take_component(slice_trim(component), values, failure));
     }
-    if (!valid || credential.bytes == 0 || request->claim.signed_names.bytes == 0 ||
-        request->claim.signature.bytes == 0)
+    if (count != COMPONENT_COUNT)
         return S3_FAIL_SAY(failure, S3_AUTHORIZATION_HEADER_MALFORMED,
                            "The authorization header is malformed; the authorization header "
                            "requires three components: Credential, SignedHeaders, and Signature.");
-    return parse_scope(request, &header_wording, credential, failure);
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        if (values[i].bytes == 0)
+            return S3_FAIL_SAY(failure, S3_AUTHORIZATION_HEADER_MALFORMED,
+                               "The authorization header is malformed; missing %s.",
+                               component_names[i]);
+    request->claim.signed_names = values[SIGNED_HEADERS];
+    request->claim.signature = values[SIGNATURE];
+    return parse_scope(request, &header_wording, values[CREDENTIAL], failure);
 }
 
 /* x-amz-date, or Date when that is absent; the text itself is signed. */
@@ -222,7 +236,7 @@ static enum s3_error parse_header_date(struct s3_request *request, struct s3_fai
     if (!s3_date_parse_basic(claim->date, &claim->time_ms) &&
         !s3_date_parse_http(claim->date, &claim->time_ms))
         return S3_FAIL_SAY(failure, S3_ACCESS_DENIED,
-                           "AWS authentication requires a valid Date or x-amz-date header");
+                           "AWS authentication requires a valid Date or x-amz-date header.");
     return S3_OK;
 }
 
@@ -250,14 +264,14 @@ static enum s3_error parse_authorization(struct s3_request *request, struct slic
     if (space == value.bytes)
         return s3_fail_argument(
             failure, "Authorization", value,
-            "Authorization header is invalid -- one and only one ' ' (space) required");
+            "Authorization header is invalid -- one and only one ' ' (space) required.");
     if (slice_equal_text(scheme, "AWS4-HMAC-SHA256"))
         return parse_v4_header(request, slice_skip(value, space + 1), failure);
     if (slice_equal_text(scheme, "AWS") || slice_equal_text(scheme, "AWS4-ECDSA-P256-SHA256"))
         return S3_FAIL_SAY(failure, S3_INVALID_REQUEST,
                            "The authorization mechanism you have provided is not supported. "
                            "Please use AWS4-HMAC-SHA256.");
-    return s3_fail_argument(failure, "Authorization", value, "Unsupported Authorization Type");
+    return s3_fail_argument(failure, "Authorization", scheme, "Unsupported Authorization Type");
 }
 
 static enum s3_error query_error(struct s3_failure *failure, const char *message)
@@ -291,8 +305,11 @@ static enum s3_error parse_v4_query(struct s3_request *request, struct slice alg
     const struct s3_pair *expires = query_find_nocase(request, "X-Amz-Expires");
     struct claim *claim = &request->claim;
     request->credential.kind = S3_AUTH_V4_QUERY;
-    if (!slice_equal_text(algorithm, "AWS4-HMAC-SHA256"))
+    if (slice_equal_text(algorithm, "AWS4-ECDSA-P256-SHA256"))
         return query_error(failure, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"");
+    if (!slice_equal_text(algorithm, "AWS4-HMAC-SHA256"))
+        return query_error(failure, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and "
+                                    "AWS4-ECDSA-P256-SHA256\"");
     if (credential == NULL || signature == NULL || date == NULL || names == NULL || expires == NULL)
         return query_error(failure,
                            "Query-string authentication version 4 requires the X-Amz-Algorithm, "
@@ -307,8 +324,11 @@ static enum s3_error parse_v4_query(struct s3_request *request, struct slice alg
     TRY(parse_v4_expires(request, expires->value, failure));
     TRY(parse_scope(request, &query_wording, credential->value, failure));
     if (!day_matches(request))
-        return query_error(failure, "Invalid credential date. This date is not the same as "
-                                    "X-Amz-Date.");
+        return S3_FAIL_SAY(failure, S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
+                           "Invalid credential date \"%.*s\". This date is not the same as "
+                           "X-Amz-Date: \"%.*s\".",
+                           SLICE_PRINT(request->credential.date),
+                           SLICE_PRINT(slice_first(claim->date, 8)));
     TRY(mark_signed(request, &query_wording, failure));
     return hoist(request, failure);
 }

@@ -28,8 +28,9 @@ static enum s3_error parse_mode(struct s3_payload *payload, struct slice line,
         return s3_fail_argument(
             failure, "x-amz-content-sha256", line,
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
-            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a "
-            "valid sha256 value.");
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, "
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, "
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value.");
     return S3_OK;
 }
 
@@ -40,14 +41,13 @@ static bool is_chunked(enum s3_payload_mode mode)
 }
 
 static enum s3_error parse_decoded_length(const struct s3_request *request,
-                                          struct s3_payload *payload, struct s3_failure *failure)
+                                          struct s3_payload *payload)
 {
     const struct view_header *header = view_find(request, "x-amz-decoded-content-length");
     if (header == NULL || !is_chunked(payload->mode))
         return S3_OK;
     if (text_parse_u64(header->value, INT64_MAX, &payload->decoded_bytes) != OK)
-        return s3_fail_argument(failure, "x-amz-decoded-content-length", header->value,
-                                "x-amz-decoded-content-length is not a number.");
+        return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "x-amz-decoded-content-length is no number");
     payload->has_decoded_bytes = true;
     return S3_OK;
 }
@@ -63,7 +63,7 @@ enum s3_error payload_parse(struct s3_request *request, struct s3_failure *failu
     if (is_chunked(payload.mode) && (kind == S3_AUTH_V4_QUERY || kind == S3_AUTH_V2_QUERY))
         return S3_FAIL_SAY(failure, S3_INVALID_REQUEST,
                            "A presigned URL cannot be used with an aws-chunked payload.");
-    TRY(parse_decoded_length(request, &payload, failure));
+    TRY(parse_decoded_length(request, &payload));
     bool has_trailer = payload.mode == S3_PAYLOAD_CHUNKS_SIGNED_TRAILER ||
                        payload.mode == S3_PAYLOAD_CHUNKS_UNSIGNED_TRAILER;
     if (trailer != NULL && !has_trailer)

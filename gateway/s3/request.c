@@ -420,8 +420,7 @@ struct slice s3_content_encoding(struct slice value)
 enum s3_error s3_copy_source_parse(struct slice value, struct bytes *arena,
                                    struct s3_failure *failure, struct s3_copy_source *out_source)
 {
-    static const char *const message =
-        "Copy Source must mention the source bucket and key: sourcebucket/sourcekey";
+    static const char *const header = "x-amz-copy-source";
     struct s3_copy_source source = {0};
     size_t question = slice_find(value, '?');
     struct slice raw_version = slice_skip(value, question + 1);
@@ -430,24 +429,24 @@ enum s3_error s3_copy_source_parse(struct slice value, struct bytes *arena,
     assert(arena->max >= value.bytes);
     reserve(arena, value.bytes);
     if (s3_uri_decode(arena, path, false) != S3_OK)
-        return s3_fail_argument(failure, "x-amz-copy-source", value, message);
+        return s3_fail_argument(failure, header, value, "Invalid copy source encoding");
     path = bytes_slice(arena);
     if (question < value.bytes) {
         if (!slice_starts_with(raw_version, SLICE_LITERAL("versionId=")))
-            return s3_fail_argument(failure, "x-amz-copy-source", value, message);
+            return s3_fail_argument(failure, header, value, "Invalid copy source object key");
         size_t start = arena->bytes;
         if (s3_uri_decode(arena, slice_skip(raw_version, 10), true) != S3_OK)
-            return s3_fail_argument(failure, "x-amz-copy-source", value, message);
+            return s3_fail_argument(failure, header, value, "Invalid copy source encoding");
         source.version_id = slice_of(arena->data + start, arena->bytes - start);
     }
     if (path.bytes > 0 && path.data[0] == '/')
         path = slice_skip(path, 1);
     source.bucket = slice_first(path, slice_find(path, '/'));
     source.key = slice_skip(path, source.bucket.bytes + 1);
-    if (source.key.bytes == 0)
-        return s3_fail_argument(failure, "x-amz-copy-source", value, message);
     if (!s3_bucket_name_valid(source.bucket))
-        return S3_FAIL(S3_INVALID_BUCKET_NAME, "bucket of the copy source");
+        return s3_fail_argument(failure, header, value, "Invalid copy source bucket name");
+    if (source.key.bytes == 0)
+        return s3_fail_argument(failure, header, source.key, "Invalid copy source object key");
     TRY(s3_key_check(source.key));
     *out_source = source;
     return S3_OK;

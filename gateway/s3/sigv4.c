@@ -80,7 +80,7 @@ static enum s3_error check_skew(const struct s3_request *request, uint64_t now_m
 
 static enum s3_error expired(struct s3_failure *failure, uint64_t expires_ms, uint64_t now_ms)
 {
-    enum s3_error error = S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request has expired");
+    enum s3_error error = S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request has expired.");
     add_time(failure, "Expires", expires_ms);
     add_time(failure, "ServerTime", now_ms);
     return error;
@@ -96,7 +96,7 @@ static enum s3_error check_time(const struct s3_request *request, uint64_t now_m
     if (request->credential.kind == S3_AUTH_V2_QUERY)
         return now_ms > expires_ms ? expired(failure, expires_ms, now_ms) : S3_OK;
     if (claim->time_ms > now_ms + S3_SKEW_MS_MAX)
-        return S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request is not yet valid");
+        return S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request is not valid yet.");
     if (claim->expires_seconds == 0 || now_ms > claim->time_ms + expires_ms)
         return expired(failure, claim->time_ms + expires_ms, now_ms);
     return S3_OK;
@@ -118,13 +118,17 @@ static enum s3_error check_coverage_v4(const struct s3_request *request, struct 
     const struct view_header *host = view_find(request, "host");
     if (host == NULL || !host->is_signed)
         return not_signed(failure, SLICE_LITERAL("host"));
+    AUTO_VALUE(bytes) names = {.max = S3_FAILURE_DETAIL_BYTES_MAX};
     for (uint32_t i = 0; i < request->header_count; i++) {
         const struct view_header *header = &request->headers[i];
-        if (!header->is_signed && slice_starts_with(header->name, SLICE_LITERAL("x-amz-")) &&
-            !slice_equal_text(header->name, "x-amz-content-sha256"))
-            return not_signed(failure, header->name);
+        if (header->is_signed || !slice_starts_with(header->name, SLICE_LITERAL("x-amz-")) ||
+            slice_equal_text(header->name, "x-amz-content-sha256"))
+            continue;
+        if (names.bytes > 0)
+            bytes_append_text(&names, ", ");
+        bytes_append(&names, header->name);
     }
-    return S3_OK;
+    return names.bytes > 0 ? not_signed(failure, bytes_slice(&names)) : S3_OK;
 }
 
 /* Version 2 leaves most of the query unsigned. Parameters of listings may be, as with S3; what

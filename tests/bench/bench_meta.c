@@ -1,6 +1,8 @@
-/* What a metadata command costs: proposals through log, apply and acknowledgement on a real directory.
+/* What a metadata command costs: proposals through log, apply and acknowledgement on a real
+ * directory.
  *
- * usage: bench_meta [DIRECTORY [rocks|memory]]     (default: /tmp rocks; what is made there is removed)
+ * usage: bench_meta [DIRECTORY [rocks|memory]]     (default: /tmp rocks; what is made there is
+ * removed)
  *
  * Printed for people, never a test: shared machines make the numbers vary by a factor of two. */
 #include "base/mem.h"

@@ -44,15 +44,15 @@ class Upload:
         self.parts = {}  # number -> (ETag, seed, size), acknowledged
 
 
-class Worker(threading.Thread):
+class Worker:
     """Puts, overwrites, deletes and completes until the server is gone or `stopping` is set."""
 
     def __init__(self, number, server, bucket, previous=None, multipart=True):
-        super().__init__(daemon=True)
         self.number = number
         self.server = server
         self.bucket = bucket
         self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
         self.errors = []
         self.acknowledged = previous.acknowledged if previous else 0
         self.random = previous.random if previous else random.Random(1000 + number)
@@ -68,7 +68,7 @@ class Worker(threading.Thread):
         self.seed += 1
         return self.seed
 
-    def run(self):
+    def _run(self):
         try:
             with Connection(self.server, timeout=60) as connection:
                 while not self.stopping.is_set() and not self.errors:
@@ -190,14 +190,14 @@ class Crowd:
             Worker(worker.number, self.server, self.bucket, worker, self.multipart) for worker in self.workers
         ]
         for worker in self.workers:
-            worker.start()
+            worker.thread.start()
 
     def end(self):
         for worker in self.workers:
             worker.stopping.set()
         for worker in self.workers:
-            worker.join(90)
-            assert not worker.is_alive()
+            worker.thread.join(90)
+            assert not worker.thread.is_alive()
 
     @property
     def errors(self):

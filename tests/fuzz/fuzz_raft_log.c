@@ -1,8 +1,8 @@
 /* Recovery of the Raft log from arbitrary bytes. The first byte picks how they become segments:
  *
  *     even   the rest is the segment behind its header, as it is
- *     odd    the rest is a list of streams (length u16, bytes), each made a batch with valid blocks and
- *            records whose checksums are right, so that what they say is reached
+ *     odd    the rest is a list of streams (length u16, bytes), each made a batch with valid
+ *            blocks and records whose checksums are right, so that what they say is reached
  *
  * Whatever is recovered must be consistent enough for raft to take or refuse it. */
 #include "base/crc.h"

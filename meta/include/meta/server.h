@@ -1,7 +1,7 @@
 /* The metadata replica of this process: Raft group, log, state machine.
  *
- * Lives on one home reactor; calls may come from any. Start order: log recovery, state store, replay, election (at once when
- * alone), the no-op of the term. */
+ * Lives on one home reactor; calls may come from any. Start order: log recovery, state store,
+ * replay, election (at once when alone), the no-op of the term. */
 #pragma once
 #include "base/bytes.h"
 #include "kv/kv.h"
@@ -19,16 +19,18 @@ struct meta_server_options {
     uint64_t group_id;
     struct kv_provider *kv; /* where the state store lives */
     struct metrics *metrics;
-    uint64_t log_segment_bytes;    /* 0 = 64 MiB */
-    uint64_t flush_log_bytes;      /* flush the store after this much log, 0 = 64 MiB */
-    uint64_t state_cache_bytes;    /* 0 = 32 MiB */
+    uint64_t log_segment_bytes; /* 0 = 64 MiB */
+    uint64_t flush_log_bytes;   /* flush the store after this much log, 0 = 64 MiB */
+    uint64_t state_cache_bytes; /* 0 = 32 MiB */
 };
 
-/* `io` is the home reactor. ERR_CORRUPT, ERR_MISMATCH (another cluster or replica), ERR_UNSUPPORTED (version), ERR_LOCKED, each with a
- * log line that says what and where. Returns when the replica serves or cannot. */
+/* `io` is the home reactor. ERR_CORRUPT, ERR_MISMATCH (another cluster or replica),
+ * ERR_UNSUPPORTED (version), ERR_LOCKED, each with a log line that says what and where. Returns
+ * when the replica serves or cannot. */
 enum err meta_server_start(struct io *io, const struct meta_server_options *options,
                            struct meta_server **out_server);
-/* Refuse new work, let running calls end, flush the store, close. From the home reactor. Frees the server. */
+/* Refuse new work, let running calls end, flush the store, close. From the home reactor. Frees
+ * the server. */
 void meta_server_stop(struct io *io, struct meta_server *server);
 /* True while it can serve: leader with its no-op applied, not fenced. */
 bool meta_server_ready(const struct meta_server *server);

@@ -15,7 +15,7 @@ enum {
     META_OBJECT_BLOCKS_MAX = 256, /* of one PUT or part: 5 GiB, and blocks closed early */
     META_PARTS_MAX = 10000,
     META_LIST_MAX = 1000, /* entries of one page */
-    META_CHECKSUM_BYTES_MAX = 32,
+    META_CHECKSUM_BYTES_MAX = 64,
     META_SHARDS_MAX = 24, /* k + m */
 };
 

@@ -1,4 +1,5 @@
-/* Every state in which a crash can leave a log, and damage that no crash leaves (RELIABILITY.md R8, C1.4 T1 to T3). */
+/* Every state in which a crash can leave a log, and damage that no crash leaves (RELIABILITY.md
+ * R8, C1.4 T1 to T3). */
 #include "base/mem.h"
 #include "log_scan.h"
 #include <inttypes.h>
@@ -143,7 +144,8 @@ static void make_records(struct writer *writer, size_t payload_bytes, struct byt
     } while (stream->bytes < end);
 }
 
-/* Write one batch of about `payload_bytes`; in the next segment when it does not fit or `segment` says so. */
+/* Write one batch of about `payload_bytes`; in the next segment when it does not fit or
+ * `segment` says so. */
 static void write_batch(struct writer *writer, size_t payload_bytes, uint32_t segment)
 {
     AUTO_VALUE(bytes) stream = {.max = SEGMENT_BYTES};
@@ -373,8 +375,8 @@ static void any_tearing_of_sectors_recovers_the_acknowledged_prefix(void **state
     }
 }
 
-/* Go on after recovery as log_files.c does: in a fresh segment, with what the crash left over deleted or, when that deletion
- * was not durable, still there. */
+/* Go on after recovery as log_files.c does: in a fresh segment, with what the crash left over
+ * deleted or, when that deletion was not durable, still there. */
 static void next_life(struct writer *writer, struct image *image, uint32_t whole)
 {
     struct log_state state = {0};

@@ -45,7 +45,8 @@ struct model {
     struct meta_log *log;
     const char *directory;
     uint64_t segment_bytes;
-    /* The newest version of each index first: a truncation that was not acknowledged may not have happened. */
+    /* The newest version of each index first: a truncation that was not acknowledged may not
+     * have happened. */
     struct entry_model entries[ENTRIES_MAX][VERSIONS_MAX];
     uint64_t last;         /* appended */
     uint64_t last_max;     /* at any time in this life */

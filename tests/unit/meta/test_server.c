@@ -1,9 +1,10 @@
 /* The metadata replica: alone and in groups of three, in the simulator and on a real disk.
  *
- * Every key belongs to one client, so what it may hold is the last acknowledged value and those since whose outcome nobody was
- * told. A read from any replica gives one of them, and afterwards that one or a later one: the later may still be on their way
- * (I7). A value that was refused is never seen. A value is written once, so one that comes back after a later one was read is a
- * command that took effect twice (I11). */
+ * Every key belongs to one client, so what it may hold is the last acknowledged value and those
+ * since whose outcome nobody was told. A read from any replica gives one of them, and
+ * afterwards that one or a later one: the later may still be on their way (I7). A value that
+ * was refused is never seen. A value is written once, so one that comes back after a later one
+ * was read is a command that took effect twice (I11). */
 #include "base/mem.h"
 #include "entry.h"
 #include "kv/memory.h"
@@ -312,7 +313,7 @@ static bool write_key(struct io *io, struct world *world, struct key *key, struc
     case ERR_FENCED:
         world->refused++;
         return false;
-    default:
+    default: /* every other error is wrong here */
         die(world, err_text(operation.err), key);
     }
 }
@@ -713,6 +714,7 @@ static void failing_log_story(struct io *io, void *argument)
     CHECK(put_one(io, single, 10) == ERR_OUTCOME_UNKNOWN);
     sim_clear_faults(single->machine);
     CHECK(put_one(io, single, 10) == ERR_FENCED);
+    CHECK(io_sleep_ms(io, 5000) == OK); /* it does not spin */
     CHECK(find_one(io, single, 0) == ERR_FENCED);
     CHECK(!meta_server_ready(single->server));
     struct meta_server_status status;

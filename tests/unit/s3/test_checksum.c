@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
-static const enum checksum_algorithm all[] = {CHECKSUM_CRC32, CHECKSUM_CRC32C, CHECKSUM_CRC64NVME,
-                                              CHECKSUM_SHA1, CHECKSUM_SHA256};
-enum { ALL_COUNT = sizeof all / sizeof all[0], EVERY_DIGEST = 2 * DIGEST_CRC64NVME - 1 };
+static const enum checksum_algorithm all[] = {
+    CHECKSUM_CRC32,  CHECKSUM_CRC32C, CHECKSUM_CRC64NVME, CHECKSUM_SHA1,    CHECKSUM_SHA256,
+    CHECKSUM_SHA512, CHECKSUM_MD5,    CHECKSUM_XXHASH64,  CHECKSUM_XXHASH3, CHECKSUM_XXHASH128};
+enum { ALL_COUNT = sizeof all / sizeof all[0], EVERY_DIGEST = DIGEST_SET_MAX };
+static_assert(ALL_COUNT == CHECKSUM_ALGORITHM_COUNT - 1);
 
 static void names_lead_back_to_their_algorithm(void **state)
 {
@@ -22,7 +24,7 @@ static void names_lead_back_to_their_algorithm(void **state)
     assert_int_equal(checksum_by_name(SLICE_LITERAL("crc32c")), CHECKSUM_CRC32C);
     assert_int_equal(checksum_by_header(SLICE_LITERAL("X-Amz-Checksum-Sha256")), CHECKSUM_SHA256);
     assert_int_equal(checksum_by_element(SLICE_LITERAL("checksumsha1")), CHECKSUM_NONE);
-    assert_int_equal(checksum_by_name(SLICE_LITERAL("MD5")), CHECKSUM_NONE);
+    assert_int_equal(checksum_by_name(SLICE_LITERAL("SHA224")), CHECKSUM_NONE);
     assert_int_equal(checksum_by_name(SLICE_LITERAL("")), CHECKSUM_NONE);
     assert_null(checksum_name(CHECKSUM_NONE));
 }
@@ -41,6 +43,11 @@ static void types_fit_algorithms_as_s3_says(void **state)
         {CHECKSUM_CRC64NVME, CHECKSUM_FULL_OBJECT, true, false},
         {CHECKSUM_SHA1, CHECKSUM_COMPOSITE, false, true},
         {CHECKSUM_SHA256, CHECKSUM_COMPOSITE, false, true},
+        {CHECKSUM_SHA512, CHECKSUM_COMPOSITE, false, true},
+        {CHECKSUM_MD5, CHECKSUM_COMPOSITE, false, true},
+        {CHECKSUM_XXHASH64, CHECKSUM_COMPOSITE, false, true},
+        {CHECKSUM_XXHASH3, CHECKSUM_COMPOSITE, false, true},
+        {CHECKSUM_XXHASH128, CHECKSUM_COMPOSITE, false, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         enum checksum_algorithm algorithm = cases[i].algorithm;
@@ -116,7 +123,9 @@ static void digests_have_their_published_values(void **state)
     (void)state;
     static const char *const expected[] = {
         "y/Q5Jg==", "4waSgw==", "rosUhgp5mIg=", "98O8HYCOBHMq32eZZczDTKeuNEE=",
-        "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="};
+        "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
+        "2eZ2LdHI6vbWGzxhkvxAjU1tXxF20MKRabwk5xw/J0rSf81YEbMT1oH35V7ALXPUmclUVba1u1A6z1dPuo/+hQ==",
+        "JfnnlDI7RTiF9RgfG2JNCw==", "jLhB20DmroM=", "ctyxi2ehff8=", "MxGUd+3l3NXpcWQnaB1YYA=="};
     AUTO(digest_methods) methods = digest_methods_new();
     AUTO(digest) digest = digest_new(methods, EVERY_DIGEST);
     digest_update(digest, SLICE_LITERAL("1234"));

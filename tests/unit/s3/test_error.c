@@ -32,7 +32,7 @@ static void a_failure_carries_its_own_words(void **state)
 {
     (void)state;
     AUTO_VALUE(s3_failure) failure = {0};
-    assert_true(slice_equal_text(s3_failure_message(&failure, S3_ACCESS_DENIED), "Access Denied"));
+    assert_true(slice_equal_text(s3_failure_message(&failure, S3_ACCESS_DENIED), "Access Denied."));
     assert_int_equal(s3_fail_argument(&failure, "max-keys", SLICE_LITERAL("-1"), "Not an integer"),
                      S3_INVALID_ARGUMENT);
     assert_true(

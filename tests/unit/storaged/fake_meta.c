@@ -258,16 +258,14 @@ bool fake_meta_commit(struct meta_server *server, const struct block_ref *ref,
 void fake_meta_delete(struct meta_server *server, struct block_id block)
 {
     LOCKED(server);
-    for (uint32_t i = 0; i < server->live_count; i++) {
-        if (!block_id_equal(server->live[i], block))
-            continue;
-        server->live[i] = server->live[--server->live_count];
-        assert(server->freed_count < FAKE_MAX);
-        server->freed[server->freed_count++] =
-            (struct free_entry){.position = server->next_position++, .block = block};
-        return;
-    }
-    assert(!"deleted block was live");
+    uint32_t at = 0;
+    while (at < server->live_count && !block_id_equal(server->live[at], block))
+        at++;
+    assert(at < server->live_count);
+    server->live[at] = server->live[--server->live_count];
+    assert(server->freed_count < FAKE_MAX);
+    server->freed[server->freed_count++] =
+        (struct free_entry){.position = server->next_position++, .block = block};
 }
 
 uint32_t fake_meta_free_count(const struct meta_server *server)

@@ -215,6 +215,24 @@ static void a_stream_whose_header_rotted_is_known_by_its_footer(void **state)
     mem_free(image);
 }
 
+static void a_damaged_record_behind_an_unfinished_stream_is_not_lost_with_it(void **state)
+{
+    (void)state;
+    struct image *image = image_new();
+    put(image, RECORD_STREAMED, 1, 100000, NULL);
+    memset(image->bytes + image->end - 4096, 0, 4096); /* its footer */
+    uint64_t second = put(image, RECORD_STREAMED, 2, 50000, NULL);
+    image->bytes[second + 100] ^= 1;
+    expect(image, "U1B2");
+    struct events events;
+    struct segment_scan *scanned = mem_new(struct segment_scan);
+    scan(image, 4096, &events, scanned);
+    assert_int_equal(events.list[0].offset + events.list[0].bytes, second);
+    segment_scan_deinit(scanned);
+    mem_free(scanned);
+    mem_free(image);
+}
+
 static void a_trailer_names_its_records(void **state)
 {
     (void)state;
@@ -334,6 +352,7 @@ int main(void)
         cmocka_unit_test(imitations_in_payload_are_not_records),
         cmocka_unit_test(a_damaged_payload_marks_the_record_bad),
         cmocka_unit_test(a_stream_whose_header_rotted_is_known_by_its_footer),
+        cmocka_unit_test(a_damaged_record_behind_an_unfinished_stream_is_not_lost_with_it),
         cmocka_unit_test(a_trailer_names_its_records),
         cmocka_unit_test(either_copy_of_a_segment_header_is_enough),
         cmocka_unit_test(in_every_crash_state_exactly_the_whole_records_are_found),

@@ -261,14 +261,14 @@ static unsigned seeds(unsigned fallback)
 static void a_drive_keeps_what_was_acknowledged_over_power_cuts(void **state)
 {
     (void)state;
-    for (unsigned seed = 1; seed <= seeds(3); seed++)
+    for (unsigned seed = 1; seed <= seeds(2); seed++)
         run_lives(seed, 1, 0, 0, 6);
 }
 
 static void a_striped_volume_keeps_what_was_acknowledged_over_power_cuts(void **state)
 {
     (void)state;
-    for (unsigned seed = 1; seed <= seeds(2); seed++)
+    for (unsigned seed = 1; seed <= seeds(1); seed++)
         run_lives(1000 + seed, 3, 2, 1, 4);
 }
 

@@ -2,9 +2,9 @@
  * multipart upload makes of the digests of its parts.
  *
  * A checksum of the whole object is FULL_OBJECT; the checksum of the parts' checksums is
- * COMPOSITE and has the part count behind it: "base64-N". CRC64NVME is only FULL_OBJECT, SHA-1
- * and SHA-256 of a multipart upload are only COMPOSITE, CRC32 and CRC32C are COMPOSITE unless
- * the upload asks for FULL_OBJECT (S3 User Guide, Checking object integrity). Objects put in one
+ * COMPOSITE and has the part count behind it: "base64-N". CRC64NVME is only FULL_OBJECT, CRC32
+ * and CRC32C of a multipart upload are COMPOSITE unless it asks for FULL_OBJECT, all others are
+ * only COMPOSITE (S3 User Guide, Checking object integrity). Objects put in one
  * request have FULL_OBJECT checksums of any algorithm. */
 #pragma once
 #include "base/bytes.h"
@@ -22,13 +22,18 @@ enum checksum_algorithm {
     CHECKSUM_CRC64NVME = 3,
     CHECKSUM_SHA1 = 4,
     CHECKSUM_SHA256 = 5,
+    CHECKSUM_SHA512 = 6,
+    CHECKSUM_MD5 = 7,
+    CHECKSUM_XXHASH64 = 8,
+    CHECKSUM_XXHASH3 = 9, /* of 64 bits */
+    CHECKSUM_XXHASH128 = 10,
 };
 enum checksum_type { CHECKSUM_FULL_OBJECT = 0, CHECKSUM_COMPOSITE = 1 };
 
 enum {
-    CHECKSUM_ALGORITHM_COUNT = 6, /* with NONE */
-    CHECKSUM_BYTES_MAX = 32,
-    CHECKSUM_TEXT_BYTES_MAX = 44 + 6, /* base64 of 32 bytes and "-10000" */
+    CHECKSUM_ALGORITHM_COUNT = 11, /* with NONE */
+    CHECKSUM_BYTES_MAX = 64,
+    CHECKSUM_TEXT_BYTES_MAX = 88 + 6, /* base64 of 64 bytes and "-10000" */
     CHECKSUM_PART_COUNT_MAX = 10000,
 };
 
@@ -41,11 +46,13 @@ struct checksum {
 
 /* "CRC32" as in x-amz-checksum-algorithm; NULL for NONE. */
 const char *checksum_name(enum checksum_algorithm algorithm);
+/* What an answer says to an algorithm that checksum_by_name does not know. */
+extern const char checksum_unsupported_message[];
 /* "x-amz-checksum-crc32"; NULL for NONE. */
 const char *checksum_header(enum checksum_algorithm algorithm);
 /* "ChecksumCRC32", the XML element; NULL for NONE. */
 const char *checksum_element(enum checksum_algorithm algorithm);
-/* Length of the binary digest: 4, 4, 8, 20, 32; 0 for NONE. */
+/* Length of the binary digest, 4..CHECKSUM_BYTES_MAX; 0 for NONE. */
 size_t checksum_bytes(enum checksum_algorithm algorithm);
 /* Inverses; names and headers compare without case, elements exactly. NONE when unknown. */
 enum checksum_algorithm checksum_by_name(struct slice name);
@@ -80,8 +87,19 @@ enum digest_bits {
     DIGEST_CRC32 = 8,
     DIGEST_CRC32C = 16,
     DIGEST_CRC64NVME = 32,
+    DIGEST_SHA512 = 64,
+    DIGEST_XXHASH64 = 128,
+    DIGEST_XXHASH3 = 256,
+    DIGEST_XXHASH128 = 512,
 };
-enum { DIGEST_MD5_BYTES = 16, DIGEST_SHA1_BYTES = 20, DIGEST_SHA256_BYTES = 32 };
+enum {
+    DIGEST_SET_MAX = 2 * DIGEST_XXHASH128 - 1,
+    DIGEST_MD5_BYTES = 16,
+    DIGEST_SHA1_BYTES = 20,
+    DIGEST_SHA256_BYTES = 32,
+    DIGEST_SHA512_BYTES = 64,
+    DIGEST_XXHASH128_BYTES = 16,
+};
 
 /* The hash implementations, fetched once: EVP_MD_fetch walks locked tables. One per process or
  * reactor, made by the owner of the gateway, read-only afterwards, outlives every digest made
@@ -99,6 +117,10 @@ struct digest_values {
     uint8_t md5[DIGEST_MD5_BYTES];
     uint8_t sha1[DIGEST_SHA1_BYTES];
     uint8_t sha256[DIGEST_SHA256_BYTES];
+    uint8_t sha512[DIGEST_SHA512_BYTES];
+    uint64_t xxhash64;
+    uint64_t xxhash3;
+    uint8_t xxhash128[DIGEST_XXHASH128_BYTES];
 };
 
 /* The bit that computes `algorithm`; 0 for NONE. */

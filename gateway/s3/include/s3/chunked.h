@@ -22,6 +22,7 @@
 
 enum {
     S3_CHUNK_LINE_BYTES_MAX = 256,
+    S3_CHUNK_SIGNED_BYTES_MIN = 8 << 10, /* of all but the last */
     S3_CHUNK_SIGNED_BYTES_MAX = 16 << 20,
     S3_TRAILER_BYTES_MAX = 8192,
     S3_TRAILERS_MAX = 8,

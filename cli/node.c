@@ -1,8 +1,9 @@
 /* See cli/node.h.
  *
- * First start of a directory, each step durable before the next: superblock (storage_format), metadata replica,
- * marker `metadata-made`. Nothing is served before the marker exists, so a start that finds none begins the metadata
- * anew; one that finds the marker but no metadata refuses: missing metadata is never taken for an empty one. */
+ * First start of a directory, each step durable before the next: superblock (storage_format),
+ * metadata replica, marker `metadata-made`. Nothing is served before the marker exists, so a
+ * start that finds none begins the metadata anew; one that finds the marker but no metadata
+ * refuses: missing metadata is never taken for an empty one. */
 #include "cli/node.h"
 
 #include "base/log.h"

@@ -63,7 +63,8 @@ static enum err set_region(struct server_options *options, const char *name, con
     return OK;
 }
 
-/* `value` may be a list; the pieces are cut in place in a copy that lives as long as the process. */
+/* `value` may be a list; the pieces are cut in place in a copy that lives as long as the
+ * process. */
 static enum err set_domain(struct server_options *options, const char *name, const char *value)
 {
     char *rest = strdup(value); /* argv and environ stay untouched */

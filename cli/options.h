@@ -1,5 +1,5 @@
-/* Flags of `shale server`; each is also a SHALE_* environment variable (--admin-address = SHALE_ADMIN_ADDRESS), and a
- * flag wins. */
+/* Flags of `shale server`; each is also a SHALE_* environment variable (--admin-address =
+ * SHALE_ADMIN_ADDRESS), and a flag wins. */
 #pragma once
 #include "base/err.h"
 #include "base/log.h"
@@ -29,6 +29,7 @@ struct server_options {
     bool help; /* print server_options_help and exit 0 */
 };
 
-/* Strings point into argv and the environment. ERR_INVALID after one line on standard error that says what to do. */
+/* Strings point into argv and the environment. ERR_INVALID after one line on standard error
+ * that says what to do. */
 enum err server_options_parse(int argc, char **argv, struct server_options *out_options);
 extern const char server_options_help[];

@@ -1,4 +1,5 @@
-/* See server.h. Order of start: admin listener (live), node, S3 listener (ready); of the end: S3 listener, node, admin. */
+/* See server.h. Order of start: admin listener (live), node, S3 listener (ready); of the end:
+ * S3 listener, node, admin. */
 #include "server.h"
 
 #include "admin.h"

@@ -161,10 +161,6 @@ static enum s3_error start_payload(struct body_reader *reader)
     }
     if (reader->chunked != NULL && !framing->has_content_length && !framing->chunked)
         return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "no Content-Length and not chunked");
-    /* Who streams with Transfer-Encoding may not know it; S3 asks for it always. */
-    if (reader->chunked != NULL && framing->has_content_length &&
-        reader->expected_bytes == UINT64_MAX)
-        return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "no x-amz-decoded-content-length");
     if (reader->expected_bytes != UINT64_MAX && reader->expected_bytes > S3_BODY_BYTES_MAX) {
         s3_failure_add(&reader->context->failure, "MaxSizeAllowed", SLICE_LITERAL("5368709120"));
         return S3_FAIL(S3_ENTITY_TOO_LARGE, "body");

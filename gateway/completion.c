@@ -108,11 +108,32 @@ static enum s3_error fold(struct context *context, const struct upload *upload,
     return S3_OK;
 }
 
+/* The checksum that the client has for the whole; algorithm NONE when it has none. */
+static enum s3_error read_expected(struct context *context, struct checksum *out_expected)
+{
+    *out_expected = (struct checksum){0};
+    for (int i = CHECKSUM_NONE + 1; i < CHECKSUM_ALGORITHM_COUNT; i++) {
+        enum checksum_algorithm algorithm = (enum checksum_algorithm)i;
+        struct slice text = s3_request_header(context->request, checksum_header(algorithm));
+        if (text.data == NULL)
+            continue;
+        if (out_expected->algorithm != CHECKSUM_NONE)
+            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                               "Expecting a single x-amz-checksum- header. Multiple checksum Types "
+                               "are not allowed.");
+        if (!checksum_parse(algorithm, text, out_expected))
+            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
+                               "Value for %s header is invalid.", checksum_header(algorithm));
+    }
+    return S3_OK;
+}
+
 enum s3_error completion_build(struct context *context, const struct upload *upload,
                                const struct body_complete_multipart *list,
                                const struct part_page *stored, struct completion *out_completion)
 {
     assert(list->part_count > 0);
+    TRY(read_expected(context, &out_completion->expected));
     if (!list->ascending)
         return S3_FAIL(S3_INVALID_PART_ORDER, "parts=%" PRIu32, list->part_count);
     out_completion->parts = mem_alloc_array(list->part_count, sizeof *out_completion->parts);
@@ -171,35 +192,14 @@ static enum s3_error check_type(struct context *context, const struct upload *up
     return S3_OK;
 }
 
-/* The checksum that the client has for the whole; algorithm NONE when it has none. */
-static enum s3_error read_expected(struct context *context, struct checksum *out_expected)
-{
-    *out_expected = (struct checksum){0};
-    for (int i = CHECKSUM_NONE + 1; i < CHECKSUM_ALGORITHM_COUNT; i++) {
-        enum checksum_algorithm algorithm = (enum checksum_algorithm)i;
-        struct slice text = s3_request_header(context->request, checksum_header(algorithm));
-        if (text.data == NULL)
-            continue;
-        if (out_expected->algorithm != CHECKSUM_NONE)
-            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
-                               "Expecting a single x-amz-checksum- header. Multiple checksum Types "
-                               "are not allowed.");
-        if (!checksum_parse(algorithm, text, out_expected))
-            return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
-                               "Value for %s header is invalid.", checksum_header(algorithm));
-    }
-    return S3_OK;
-}
-
 enum s3_error completion_check(struct context *context, const struct upload *upload,
                                const struct completion *completion)
 {
     TRY(check_size(context, completion));
-    struct checksum expected;
-    TRY(read_expected(context, &expected));
     if (!multipart_checksum_asked(upload))
         return S3_OK; /* S3 ignores them then */
     TRY(check_type(context, upload));
+    struct checksum expected = completion->expected;
     if (expected.algorithm == CHECKSUM_NONE)
         return S3_OK;
     /* A composite checksum may be sent without its part count. */

@@ -10,6 +10,7 @@ struct completion {
     uint64_t bytes;
     struct object_etag etag;
     struct checksum checksum; /* of the whole object */
+    struct checksum expected; /* the client's; algorithm NONE when it has none */
 };
 void completion_deinit(struct completion *completion);
 

@@ -154,8 +154,8 @@ enum s3_error object_reader_run(struct io *io, struct object_reader *reader, obj
         bool started =
             reader->offset < reader->end && fiber_group_spawn(io, &ahead, fetch_run, &next) == OK;
         enum s3_error error = piece(io, argument, current.buf, current.offset, current.bytes);
-        /* Before the wait: readers that hold one piece while they wait for another would starve each
-         * other of memory. */
+        /* Before the wait: readers that hold one piece while they wait for another would
+         * starve each other of memory. */
         buf_unref(current.buf);
         fiber_group_wait(io, &ahead);
         if (error != S3_OK) {

@@ -1,5 +1,6 @@
 /* GetObject and HeadObject: conditions, then the range or part, then headers, then bytes. */
 #include "attributes.h"
+#include "multipart.h"
 #include "object_read.h"
 #include "operations.h"
 #include "s3/condition.h"
@@ -145,9 +146,11 @@ static enum err select_part(struct io *io, struct context *context, const struct
     *out_selection = (struct selection){
         .status = part.bytes == 0 ? 200 : 206,
         .range = {.offset = offset, .bytes = part.bytes},
-        .checksum = part.checksum,
         .part_count = object->etag.part_count,
     };
+    /* S3 User Guide, "Checking object integrity": checksums of parts are kept of COMPOSITE ones. */
+    if (object->checksum.type == CHECKSUM_COMPOSITE)
+        out_selection->checksum = part.checksum;
     return OK;
 }
 
@@ -157,19 +160,15 @@ static enum s3_error select_bytes(struct io *io, struct context *context,
 {
     if (s3_request_query(context->request, "partNumber").data == NULL)
         return select_range(context, object, out_selection);
-    uint64_t number;
-    TRY(context_query_number(context, "partNumber", 0, META_PARTS_MAX, &number));
-    if (number == 0)
-        return s3_fail_argument(&context->failure, "partNumber",
-                                s3_request_query(context->request, "partNumber"),
-                                "Part number must be an integer between 1 and 10000, inclusive");
+    uint32_t number;
+    TRY(multipart_part_number(context, &number));
     if (s3_request_header(context->request, "range").data != NULL)
         return S3_FAIL_SAY(&context->failure, S3_INVALID_REQUEST,
                            "Cannot specify both Range header and partNumber query parameter");
-    enum err err = select_part(io, context, object, (uint32_t)number, out_selection);
+    enum err err = select_part(io, context, object, number, out_selection);
     *out_stale = err == ERR_STALE;
     if (err == ERR_NOT_FOUND)
-        return S3_FAIL(S3_INVALID_PART_NUMBER, "part=%" PRIu64, number);
+        return S3_FAIL(S3_INVALID_PART_NUMBER, "part=%" PRIu32, number);
     return s3_error_from(err, "part lookup");
 }
 
@@ -238,6 +237,9 @@ enum s3_error op_get_object(struct io *io, struct context *context)
 {
     TRY(context_bucket(io, context));
     TRY(refuse_customer_key(context));
+    uint32_t part_number;
+    if (s3_request_query(context->request, "partNumber").data != NULL)
+        TRY(multipart_part_number(context, &part_number)); /* whether or not there is an object */
     struct read_guard guard;
     read_guard_begin(io, context->gateway->options.storage, &guard);
     enum s3_error error = get_guarded(io, context);

@@ -60,6 +60,9 @@ enum s3_error op_upload_part(struct io *io, struct context *context)
     AUTO(body_reader) reader = NULL;
     struct body_expectation expectation = {.md5 = true, .checksum = multipart_algorithm(upload)};
     TRY(body_reader_new(io, context, &expectation, &reader));
+    enum checksum_algorithm sent = body_reader_checksum(reader).algorithm;
+    if (sent != CHECKSUM_NONE) /* else a trailer may still tell */
+        TRY(check_algorithm(context, upload, sent));
     AUTO(object_writer) writer = NULL;
     TRY(object_writer_new(io, context, s3_request_key(context->request), upload->id, number,
                           body_reader_expected_bytes(reader), &writer));

@@ -121,6 +121,9 @@ static enum s3_error answer(struct io *io, struct context *context, const struct
 static enum s3_error copy_part(struct io *io, struct context *context, struct part_copy *copy)
 {
     TRY(copy_source_open(io, context, &copy->source));
+    AUTO(upload) upload = NULL;
+    TRY(multipart_find(io, context, &upload));
+    copy->upload = upload;
     struct read_guard guard;
     read_guard_begin(io, context->gateway->options.storage, &guard);
     enum s3_error error = copy_range(io, context, copy);
@@ -135,9 +138,7 @@ enum s3_error op_upload_part_copy(struct io *io, struct context *context)
     TRY(context_refuse_unsupported(context));
     uint32_t number;
     TRY(multipart_part_number(context, &number));
-    AUTO(upload) upload = NULL;
-    TRY(multipart_find(io, context, &upload));
-    struct part_copy copy = {.upload = upload, .part_number = number};
+    struct part_copy copy = {.part_number = number};
     enum s3_error error = copy_part(io, context, &copy);
     copy_source_deinit(&copy.source);
     return error;

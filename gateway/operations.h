@@ -26,5 +26,6 @@ operation_fn op_list_multipart_uploads;
 operation_fn op_get_acl; /* bucket and object */
 operation_fn op_put_acl;
 operation_fn op_get_object_tagging;
-/* Settings that cannot be made yet: the documented answer of a bucket or object without them (not_configured.c). */
+/* Settings that cannot be made yet: the documented answer of a bucket or object without them
+ * (not_configured.c). */
 operation_fn op_not_configured;

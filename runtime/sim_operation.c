@@ -245,8 +245,8 @@ static enum err run_write(struct sim_machine *machine, struct io_operation *oper
         write_parts(machine, operation, operation->offset, false, NULL);
         return FAIL(ERR_IO, "simulated error of a durable write path=%s", operation->file->path);
     }
-    if (durable && (fault->durable_ignored ||
-                    (options->mutant_ignore_sync & MUTANT_DURABLE_WRITE) != 0)) {
+    if (durable &&
+        (fault->durable_ignored || (options->mutant_ignore_sync & MUTANT_DURABLE_WRITE) != 0)) {
         count(machine, SIM_FAULT_IGNORED_SYNC);
         durable = false;
     }

@@ -1,3 +1,4 @@
+/* See s3/body.h. */
 #include "s3/body.h"
 #include "base/mem.h"
 #include "base/text.h"

@@ -1,3 +1,4 @@
+/* See s3/checksum.h. */
 #include "s3/checksum.h"
 #include "base/crc.h"
 #include "base/mem.h"

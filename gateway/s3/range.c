@@ -1,3 +1,4 @@
+/* See s3/range.h. */
 #include "s3/range.h"
 #include "s3/condition.h"
 #include "s3/date.h"

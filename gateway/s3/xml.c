@@ -1,3 +1,4 @@
+/* See s3/xml.h. */
 #include "s3/xml.h"
 #include "s3/uri.h"
 #include <assert.h>
@@ -109,7 +110,7 @@ static const char *named_entity(uint8_t byte)
         return "&quot;";
     case '\'':
         return "&apos;";
-    default:
+    default: /* any other byte stands for itself */
         return NULL;
     }
 }

@@ -10,7 +10,6 @@ from server import LoopDisk, Server, loop_disks_missing
 DOMAIN = "s3.shale.test"
 
 _bucket_numbers = itertools.count(1)
-_servers = []
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +17,6 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     shared = Server(folder / "drive", folder / "server.log", ["--domain", DOMAIN])
     shared.directories[0].mkdir()
-    _servers.append(shared)
     shared.start()
     yield shared
     if shared.process is not None:
@@ -36,7 +34,6 @@ def new_server(tmp_path):
             directory = tmp_path / f"drive-{number}"
             directory.mkdir()
         made.append(Server(directory, tmp_path / f"server-{number}.log", flags))
-        _servers.append(made[-1])
         return made[-1]
 
     yield make
@@ -83,5 +80,5 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.failed:
-        for one in _servers[-3:]:
+        for one in Server.made[-2:]:
             report.sections.append((f"log of {one.log_path}", one.log()[-6000:]))

@@ -1,10 +1,12 @@
 """One `shale server` process of the release build, and the disks it may stand on."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
 import signal
+import struct
 import subprocess
 import time
 import urllib.error
@@ -30,6 +32,8 @@ class NotStarted(Exception):
 class Server:
     """Life: start -> (stop | kill9) -> start again on the same directory and ports."""
 
+    made = []  # all of this process, for the report of a failure
+
     def __init__(self, directory, log, flags=()):
         self.directories = [directory] if isinstance(directory, (str, pathlib.Path)) else list(directory)
         self.log_path = pathlib.Path(log)
@@ -39,6 +43,7 @@ class Server:
         self.process = None
         self.exit_status = None
         self.signer = wire.Signer(ACCESS_KEY, SECRET_KEY)
+        Server.made.append(self)
 
     def start(self):
         """Returns when /health/ready says so. NotStarted: it ended by itself."""
@@ -187,9 +192,6 @@ class LoopDisk:
 
     def cut_power(self):
         """From here on nothing reaches the device, not even the file system's own log."""
-        import fcntl
-        import struct
-
         descriptor = os.open(self.mount_point, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, self.EXT4_IOC_SHUTDOWN, struct.pack("I", self.NO_LOG_FLUSH))

@@ -1,11 +1,13 @@
 """kill -9 at random moments under load: what was acknowledged is there, the rest is old or new, never else."""
 
 import random
+import subprocess
 import time
 
 import pytest
 
 from ledger import Crowd
+from server import BINARY
 from wire import request
 
 WORKER_COUNT = 8
@@ -48,10 +50,6 @@ def test_two_hundred_crashes_in_a_row(new_server):
 def test_killed_while_it_starts(new_server):
     """A start that is cut off leaves a directory that the next one completes."""
     server = new_server()
-    import subprocess
-
-    from server import BINARY
-
     moments = random.Random(7)
     for _ in range(8):
         process = subprocess.Popen(

@@ -19,9 +19,6 @@ def standing(loop_disk, tmp_path):
     drive = disk.mount_point / "drive"
     drive.mkdir()
     server = Server(drive, tmp_path / "server.log")
-    import conftest
-
-    conftest._servers.append(server)
     yield disk, server
     server.kill9()
 

@@ -7,8 +7,9 @@ import time
 import pytest
 
 import wire
+from server import Server
 from test_operations import delete_many, put_in_chunks
-from wire import Connection, encode_path, encode_query, request
+from wire import Connection, encode_path, request
 
 MIB = 1 << 20
 # Bytes of a refused body that the server still reads to keep the connection: EXCHANGE_DRAIN_BYTES_MAX and what a
@@ -44,13 +45,9 @@ class Baseline:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """A server of its own, so that the baseline is not another test's; it must be as before at the end."""
-    import conftest
-    from server import Server
-
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "drive").mkdir()
     server = Server(folder / "drive", folder / "server.log").start()
-    conftest._servers.append(server)
     assert request(server, "PUT", "bucket").status == 200
     noise = hashlib.sha256(b"noise").digest() * (4 * MIB // 32)
     assert request(server, "PUT", "bucket", "large", body=noise, payload=wire.UNSIGNED).status == 200
@@ -384,8 +381,9 @@ def test_ambiguous_heads_are_answered_and_closed(hostile, case):
         connection.send(head + b"0\r\n\r\nGET /bucket/large HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = connection.read_answer_if_any("PUT")
         if answer is not None:
-            # A folded header is legal to unfold: then the request is just an anonymous one.
-            assert answer.status in (400, 501) or (case == "folded" and answer.status == 403), answer
+            # libmicrohttpd itself answers 413 to a length beyond 64 bits. A folded header is legal to unfold: then
+            # the request is just an anonymous one.
+            assert answer.status in (400, 413, 501) or (case == "folded" and answer.status == 403), answer
         if case != "folded":
             assert connection.is_closed(), "nothing behind an ambiguous head may be read as a request"
 
@@ -630,9 +628,11 @@ def test_idle_connections_do_not_stop_a_client(hostile):
     baseline.check()
 
 
-def test_the_query_of_a_target_stays_within_its_limits(hostile):
-    pairs = [(f"x-{index}", "1") for index in range(500)]
+@pytest.mark.parametrize("count", [128, 300, 500])
+def test_queries_of_many_parameters(hostile, count):
+    """Within 8 KiB; libmicrohttpd closes when its memory for one head is used up."""
+    pairs = [(f"x-{index}", "1") for index in range(count)]
     with Connection(hostile) as connection:
-        answer = connection.request("GET", encode_path("bucket"), pairs)
-        assert answer.status in (200, 400), answer
-        assert len(encode_query(pairs)) < 8192
+        connection.send(connection.signed_head("GET", encode_path("bucket"), pairs)[0])
+        answer = connection.read_answer_if_any()
+        assert answer is None or answer.status == (200 if count <= 128 else 400), answer

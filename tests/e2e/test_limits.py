@@ -1,14 +1,17 @@
 """Memory, start time, full disks, and directories that are not to be touched."""
 
 import hashlib
+import os
 import shutil
+import signal
 import struct
+import subprocess
 import time
 
 import pytest
 
 import wire
-from server import NotStarted, Server
+from server import BINARY, NotStarted, Server
 from wire import Connection, encode_path, eventually, receive_stream, request
 
 MIB = 1 << 20
@@ -88,11 +91,6 @@ def test_health_and_metrics(server):
 
 def test_credentials_are_made_once(tmp_path):
     """Without SHALE_ROOT_*: random ones in a 0600 file, the same at the next start."""
-    import os
-    import subprocess
-
-    from server import BINARY
-
     drive = tmp_path / "drive"
     drive.mkdir()
     seen = []
@@ -336,8 +334,6 @@ def test_any_number_of_reactors(new_server, reactors):
 
 def test_a_stop_lets_a_request_end(new_server):
     """SIGTERM in the middle of a PUT: the answer still comes, and the object is there afterwards."""
-    import signal
-
     server = new_server().start()
     assert request(server, "PUT", "bucket").status == 200
     with Connection(server) as connection:

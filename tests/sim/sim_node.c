@@ -1,10 +1,11 @@
-/* The whole node in the simulator: S3 requests, signed like a client's, against gateway, metadata and storage on a
- * simulated disk, through power cuts at random events.
+/* The whole node in the simulator: S3 requests, signed like a client's, against gateway,
+ * metadata and storage on a simulated disk, through power cuts at random events.
  *
- *     sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]
+ * sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]
  *
- * Each key belongs to one client fiber, so what a key may hold is a short list: the last acknowledged state, and the
- * states of requests since then whose outcome nobody was told. Reading a key back must give one of them, bit for bit. */
+ * Each key belongs to one client fiber, so what a key may hold is a short list: the last
+ * acknowledged state, and the states of requests since then whose outcome nobody was told.
+ * Reading a key back must give one of them, bit for bit. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -257,7 +258,7 @@ static uint32_t draw_bytes(struct world *world)
         return (16 << 10) + (uint32_t)draw(world, 3) - 1;
     case 6:
         return (uint32_t)draw(world, 1 << 20);
-    default:
+    default: /* the rest of the draw */
         return (uint32_t)draw(world, 3 << 20);
     }
 }
@@ -419,7 +420,7 @@ static void client_step(struct io *io, struct world *world, unsigned client)
     case 6:
         multipart(io, world, key);
         break;
-    default:
+    default: /* the rest of the draw */
         put_object(io, world, key);
         break;
     }
@@ -524,7 +525,8 @@ static uint64_t draw_for_kv(void *context, uint64_t bound)
     return draw(context, bound);
 }
 
-/* Run the node until a random event, cut its power, roll the stores back. The last life ends in order. */
+/* Run the node until a random event, cut its power, roll the stores back. The last life ends
+ * in order. */
 static void live(struct world *world, bool last)
 {
     world->running = true;

@@ -1,5 +1,6 @@
-/* Every role of one process put together: drives, metadata replica, gateway. `shale server` and the simulator start
- * the same node; only listeners and signals are the server's own (cli/server.c). */
+/* Every role of one process put together: drives, metadata replica, gateway. `shale server`
+ * and the simulator start the same node; only listeners and signals are the server's own
+ * (cli/server.c). */
 #pragma once
 #include "gateway/gateway.h"
 #include "kv/kv.h"
@@ -14,7 +15,8 @@ struct node_options {
     uint32_t directory_count;
     struct kv_provider *kv;
     struct metrics *metrics;
-    /* Root credentials; both or none. None: those made at the first start stay; at the first start random ones. */
+    /* Root credentials; both or none. None: those made at the first start stay; at the first
+     * start random ones. */
     const char *root_user;
     const char *root_password;
     struct s3_config s3;
@@ -25,17 +27,20 @@ struct node_options {
     bool checks_mounts;
 };
 
-/* Take the directories as they are: empty ones become drives of a new node, known ones are opened and recovered,
- * anything else is refused untouched. `io` is reactor 0 and becomes the home of the metadata replica. Returns when the
- * node can serve. Errors as storage_probe, storage_open and meta_server_start, each with a log line for the operator. */
+/* Take the directories as they are: empty ones become drives of a new node, known ones are
+ * opened and recovered, anything else is refused untouched. `io` is reactor 0 and becomes the
+ * home of the metadata replica. Returns when the node can serve. Errors as storage_probe,
+ * storage_open and meta_server_start, each with a log line for the operator. */
 enum err node_start(struct io *io, const struct node_options *options, struct node **out_node);
-/* Let running work end, flush, release. From reactor 0; no request may run any more. Frees the node. */
+/* Let running work end, flush, release. From reactor 0; no request may run any more. Frees the
+ * node. */
 void node_stop(struct io *io, struct node *node);
 
 struct gateway *node_gateway(struct node *node);
 struct storage *node_storage(struct node *node);
 struct meta_server *node_meta(struct node *node);
 bool node_ready(const struct node *node);
-/* Access key id of the root identity, and the file that holds a copy of its secret ("" when the operator gave it). */
+/* Access key id of the root identity, and the file that holds a copy of its secret ("" when
+ * the operator gave it). */
 const char *node_root_user(const struct node *node);
 const char *node_credentials_path(const struct node *node);

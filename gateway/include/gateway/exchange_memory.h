@@ -1,4 +1,5 @@
-/* An exchange without a network: for tests and the simulator. The request is given as a whole, the answer is captured. */
+/* An exchange without a network: for tests and the simulator. The request is given as a whole,
+ * the answer is captured. */
 #pragma once
 #include "gateway/exchange.h"
 
@@ -15,13 +16,14 @@ struct memory_exchange {
     bool client_gone;
 };
 
-/* Method, target and body are borrowed until deinit. Add headers with memory_exchange_header, then memory_exchange_ready. `answer_bytes_max` of the
- * answer's body are kept. */
+/* Method, target and body are borrowed until deinit. Add headers with memory_exchange_header,
+ * then memory_exchange_ready. `answer_bytes_max` of the answer's body are kept. */
 void memory_exchange_init(struct memory_exchange *memory, const char *method, struct slice target,
                           struct slice body, size_t answer_bytes_max);
 /* Both borrowed. At most S3_HEADERS_MAX. */
 void memory_exchange_header(struct memory_exchange *memory, const char *name, struct slice value);
-/* Check the head as the HTTP server does, and give it its framing; Content-Length is added by the caller like any header. */
+/* Check the head as the HTTP server does, and give it its framing; Content-Length is added by
+ * the caller like any header. */
 enum s3_error memory_exchange_ready(struct memory_exchange *memory, struct s3_failure *failure);
 void memory_exchange_deinit(struct memory_exchange *memory);
 /* Value of an answer header (name without case), data NULL when absent. */

@@ -1,9 +1,10 @@
 /* Calls of the metadata service: what the gateway and the storage daemon ask of it.
  *
- * Every call waits: for the leader, a durable majority, the apply and the confirmation of the incarnation (writes), or
- * for a linearizable point (reads). Errors beside those named: ERR_NOT_LEADER and ERR_TIMEOUT (nothing was
- * changed), ERR_OUTCOME_UNKNOWN (a change may or may not have happened), ERR_BUSY (limits), ERR_FENCED (no
- * voter can go on). Callable from every reactor. Slices given are borrowed for the call. */
+ * Every call waits: for the leader, a durable majority, the apply and the confirmation of the
+ * incarnation (writes), or for a linearizable point (reads). Errors beside those named:
+ * ERR_NOT_LEADER and ERR_TIMEOUT (nothing was changed), ERR_OUTCOME_UNKNOWN (a change may or
+ * may not have happened), ERR_BUSY (limits), ERR_FENCED (no voter can go on). Callable from
+ * every reactor. Slices given are borrowed for the call. */
 #pragma once
 #include "meta/types.h"
 #include "runtime/io.h"
@@ -18,8 +19,9 @@ DEFINE_AUTO(meta_client, meta_client_free)
 
 /* --- buckets --- */
 
-/* Create a bucket in three entries (name taken, group opened, name live); a crash between them is finished by the next
- * start or the next create of that name. ERR_EXISTS: *out_bucket is the one that has the name. */
+/* Create a bucket in three entries (name taken, group opened, name live); a crash between them
+ * is finished by the next start or the next create of that name. ERR_EXISTS: *out_bucket is
+ * the one that has the name. */
 enum err meta_bucket_create(struct io *io, struct meta_client *client, struct slice name,
                             struct slice owner, struct slice region, struct bucket *out_bucket);
 /* ERR_NOT_FOUND. */
@@ -28,7 +30,8 @@ enum err meta_bucket_find(struct io *io, struct meta_client *client, struct slic
 /* Names that start with `prefix`, strictly after `after`, at most `max` (1..10000). */
 enum err meta_bucket_list(struct io *io, struct meta_client *client, struct slice prefix,
                           struct slice after, uint32_t max, struct bucket_page **out_page);
-/* ERR_NOT_FOUND, ERR_NOT_EMPTY (objects or versions; open uploads are aborted with the bucket, as S3 does). */
+/* ERR_NOT_FOUND, ERR_NOT_EMPTY (objects or versions; open uploads are aborted with the bucket,
+ * as S3 does). */
 enum err meta_bucket_delete(struct io *io, struct meta_client *client, struct slice name);
 
 /* --- objects --- */
@@ -54,36 +57,39 @@ struct object_written {
     uint64_t modified_ms;
 };
 /* Make a version the current one. What it replaces goes to the free list in the same entry.
- * ERR_NOT_FOUND: the bucket is gone, or If-Match on a missing key; ERR_PRECONDITION; ERR_STALE_EPOCH: a lease is
- * closed or the intent is gone: the blocks are lost work. */
+ * ERR_NOT_FOUND: the bucket is gone, or If-Match on a missing key; ERR_PRECONDITION;
+ * ERR_STALE_EPOCH: a lease is closed or the intent is gone: the blocks are lost work. */
 enum err meta_object_put(struct io *io, struct meta_client *client, const struct object_put *put,
                          struct object_written *out_written);
 
 struct object_copy {
     uint64_t source_bucket_id;
     struct slice source_key;
-    uint64_t source_stamp; /* the version that was read; ERR_STALE when it is no longer there: read again */
+    /* The version that was read; ERR_STALE when it is no longer there: read again. */
+    uint64_t source_stamp;
     uint64_t bucket_id;
     struct slice key;
     struct write_conditions conditions;
     struct object_checksum checksum; /* of the copy; usually the source's */
     struct slice attributes;         /* of the copy, already merged by the caller */
 };
-/* Copy within the group without moving bytes: blocks get another referrer. Same errors as meta_object_put. */
+/* Copy within the group without moving bytes: blocks get another referrer. Same errors as
+ * meta_object_put. */
 enum err meta_object_copy(struct io *io, struct meta_client *client, const struct object_copy *copy,
                           struct object_written *out_written);
 
 /* The current version; ERR_NOT_FOUND. `inline_too` fills inline_bytes. */
 enum err meta_object_find(struct io *io, struct meta_client *client, uint64_t bucket_id,
                           struct slice key, bool inline_too, struct object **out_object);
-/* Up to `max` extents that cover the object's bytes from `offset` on; for LAYOUT_BLOCKS and LAYOUT_PARTS. ERR_STALE: the version
- * is gone. */
+/* Up to `max` extents that cover the object's bytes from `offset` on; for LAYOUT_BLOCKS and
+ * LAYOUT_PARTS. ERR_STALE: the version is gone. */
 enum err meta_object_extents(struct io *io, struct meta_client *client, const struct object *object,
                              uint64_t offset, uint32_t max, struct extent_page **out_page);
 /* Parts of a LAYOUT_PARTS version with number > after, in order. */
 enum err meta_object_parts(struct io *io, struct meta_client *client, const struct object *object,
                            uint32_t after, uint32_t max, struct part_page **out_page);
-/* OK also when there was none (S3 DeleteObject); *out_deleted says. ERR_PRECONDITION; ERR_NOT_FOUND: condition on a missing key. */
+/* OK also when there was none (S3 DeleteObject); *out_deleted says. ERR_PRECONDITION;
+ * ERR_NOT_FOUND: condition on a missing key. */
 enum err meta_object_delete(struct io *io, struct meta_client *client, uint64_t bucket_id,
                             struct slice key, const struct write_conditions *conditions,
                             bool *out_deleted);
@@ -92,9 +98,12 @@ struct list_query {
     uint64_t bucket_id;
     struct slice prefix;
     struct slice delimiter; /* empty = none; any bytes */
-    struct slice after;     /* strictly after this key; when it is a common prefix of this query, after all of its keys */
-    uint64_t after_upload;  /* uploads: with key == after, strictly after this id; 0 = after all of that key */
-    uint32_t max;           /* 0..META_LIST_MAX entries, keys and prefixes together */
+    /* Strictly after this key; when it is a common prefix of this query, after all of its
+     * keys. */
+    struct slice after;
+    /* Uploads with key == after: strictly after this id; 0 = after all of that key. */
+    uint64_t after_upload;
+    uint32_t max; /* 0..META_LIST_MAX entries, keys and prefixes together */
 };
 /* Current objects in byte order. With a delimiter each common prefix costs one seek. */
 enum err meta_object_list(struct io *io, struct meta_client *client, const struct list_query *query,
@@ -111,8 +120,9 @@ enum err meta_upload_find(struct io *io, struct meta_client *client, uint64_t bu
                           struct slice key, uint64_t upload_id, struct upload **out_upload);
 enum err meta_upload_list(struct io *io, struct meta_client *client, const struct list_query *query,
                           struct list_page **out_page);
-/* Conditions and attributes of the put are ignored; a part is made of blocks, or empty: ERR_INVALID with inline
- * bytes. Replaces an earlier part of that number. ERR_NOT_FOUND: no such upload. */
+/* Conditions and attributes of the put are ignored; a part is made of blocks, or empty:
+ * ERR_INVALID with inline bytes. Replaces an earlier part of that number. ERR_NOT_FOUND: no
+ * such upload. */
 enum err meta_part_put(struct io *io, struct meta_client *client, uint64_t upload_id,
                        uint32_t part_number, const struct object_put *put,
                        struct object_written *out_written);
@@ -126,14 +136,16 @@ struct upload_complete {
     struct slice key;
     uint64_t upload_id;
     struct write_conditions conditions;
-    const struct part *parts; /* ascending numbers; number and id are checked against what is stored */
+    const struct part
+        *parts; /* ascending numbers; number and id are checked against what is stored */
     uint32_t part_count;
     struct object_etag etag;
     struct object_checksum checksum;
 };
-/* Freeze the parts into a version; parts left out are freed. The upload's attributes become the version's. ERR_NOT_FOUND: no such upload (or
- * bucket); ERR_INVALID: a part is not there or was replaced; ERR_PRECONDITION. A repeated call for the upload that
- * made the current version succeeds with the same answer. */
+/* Freeze the parts into a version; parts left out are freed. The upload's attributes become
+ * the version's. ERR_NOT_FOUND: no such upload (or bucket); ERR_INVALID: a part is not there
+ * or was replaced; ERR_PRECONDITION. A repeated call for the upload that made the current
+ * version succeeds with the same answer. */
 enum err meta_upload_complete(struct io *io, struct meta_client *client,
                               const struct upload_complete *complete,
                               struct object_written *out_written);
@@ -160,8 +172,9 @@ enum err meta_identity_root(struct io *io, struct meta_client *client,
 /* --- for the storage daemon --- */
 
 /* Announce a drive; again at every start. Idempotent. */
-enum err meta_drive_register(struct io *io, struct meta_client *client, const struct drive_id *drive,
-                             uint64_t node_id, uint64_t capacity_bytes);
+enum err meta_drive_register(struct io *io, struct meta_client *client,
+                             const struct drive_id *drive, uint64_t node_id,
+                             uint64_t capacity_bytes);
 /* Create a volume over these drives (slot order as given). */
 enum err meta_volume_create(struct io *io, struct meta_client *client, uint8_t data_shards,
                             uint8_t parity_shards, const struct drive_id *drives,
@@ -174,17 +187,20 @@ void volume_page_free(struct volume_page *page);
 DEFINE_AUTO(volume_page, volume_page_free)
 /* All volumes (bounded by their number: one per 8 GiB of slot). */
 enum err meta_volume_list(struct io *io, struct meta_client *client, struct volume_page **out_page);
-/* A fresh lease on the volume for this process (`holder` = node id, `boot` = nonce of this start). ERR_STALE_EPOCH: not open. */
-enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume, uint64_t holder,
-                         uint64_t boot, struct lease *out_lease);
+/* A fresh lease on the volume for this process (`holder` = node id, `boot` = nonce of this
+ * start). ERR_STALE_EPOCH: not open. */
+enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume,
+                         uint64_t holder, uint64_t boot, struct lease *out_lease);
 /* Close in three steps (closing, refused by the groups, closed). Idempotent. */
 enum err meta_lease_close(struct io *io, struct meta_client *client, const struct lease *lease);
-/* Close every lease of `holder` from another boot than `boot`: called at start, before the first new lease. */
+/* Close every lease of `holder` from another boot than `boot`: called at start, before the
+ * first new lease. */
 enum err meta_lease_close_stale(struct io *io, struct meta_client *client, uint64_t holder,
                                 uint64_t boot);
 
-/* Keep a finished block of an object still being written. `*intent` 0 makes a new intent. Dropped 15 minutes of Tick time
- * after its last stage. ERR_STALE_EPOCH: lease closed or intent gone. */
+/* Keep a finished block of an object still being written. `*intent` 0 makes a new intent.
+ * Dropped 15 minutes of Tick time after its last stage. ERR_STALE_EPOCH: lease closed or
+ * intent gone. */
 enum err meta_block_stage(struct io *io, struct meta_client *client, uint64_t bucket_id,
                           const struct lease *lease, const struct block_ref *ref, uint64_t *intent);
 /* Give staged blocks up now. OK when the intent is gone already. */
@@ -200,8 +216,8 @@ struct free_page {
 };
 void free_page_free(struct free_page *page);
 DEFINE_AUTO(free_page, free_page_free)
-/* Blocks that a committed entry gave up, in order of position, strictly after `after`, at most `max`. Also moves forward the expansion of
- * deleted multipart objects by a bounded step. */
+/* Blocks that a committed entry gave up, in order of position, strictly after `after`, at most
+ * `max`. Also moves forward the expansion of deleted multipart objects by a bounded step. */
 enum err meta_free_list(struct io *io, struct meta_client *client, uint64_t after, uint32_t max,
                         struct free_page **out_page);
 /* All slots of these positions are punched: forget them. */

@@ -38,7 +38,8 @@ struct block_ref {
     uint32_t missing;    /* bit per slot that was not durable when the block was acknowledged */
 };
 
-/* The right to write blocks [from, to) of a volume. Blocks outside any open lease are refused in apply. */
+/* The right to write blocks [from, to) of a volume. Blocks outside any open lease are refused
+ * in apply. */
 struct lease {
     uint64_t volume;
     uint64_t from; /* with `volume` it is the lease's identity */
@@ -104,8 +105,8 @@ struct write_conditions {
     enum condition_rule kind;
     struct object_etag etag; /* CONDITION_ETAG */
     uint64_t stamp;          /* CONDITION_STAMP */
-    uint64_t
-        modified_ms; /* when not 0: If-Match-Last-Modified-Time of DELETE, compared in whole seconds */
+    /* When not 0: If-Match-Last-Modified-Time of DELETE, compared in whole seconds. */
+    uint64_t modified_ms;
     uint64_t bytes; /* If-Match-Size of DELETE, when has_bytes */
     bool has_bytes;
 };

@@ -1,5 +1,5 @@
-/* A gateway over metadata and blocks kept in plain memory, in the simulator: for tests of operations.
- * Errors of the services can be ordered call by call. */
+/* A gateway over metadata and blocks kept in plain memory, in the simulator: for tests of
+ * operations. Errors of the services can be ordered call by call. */
 #pragma once
 #include "gateway/exchange_memory.h"
 #include "gateway/gateway.h"

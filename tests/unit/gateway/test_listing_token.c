@@ -1,3 +1,4 @@
+/* The continuation token of ListObjectsV2: round trip, and what is refused. */
 #include "listing_token.h"
 
 #include <stdarg.h>

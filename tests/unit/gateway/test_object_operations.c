@@ -1,5 +1,5 @@
-/* GET, HEAD, PUT, DELETE, COPY of objects: ranges, parts, conditions, and what happens when a service
- * below fails at any point. */
+/* GET, HEAD, PUT, DELETE, COPY of objects: ranges, parts, conditions, and what happens when a
+ * service below fails at any point. */
 #include "body.h"
 #include "cluster.h"
 

@@ -1,3 +1,4 @@
+/* Upload ids as clients see them: round trip, and what is refused. */
 #include "upload_text.h"
 
 #include <stdarg.h>

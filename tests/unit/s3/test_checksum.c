@@ -122,10 +122,16 @@ static void digests_have_their_published_values(void **state)
 {
     (void)state;
     static const char *const expected[] = {
-        "y/Q5Jg==", "4waSgw==", "rosUhgp5mIg=", "98O8HYCOBHMq32eZZczDTKeuNEE=",
+        "y/Q5Jg==",
+        "4waSgw==",
+        "rosUhgp5mIg=",
+        "98O8HYCOBHMq32eZZczDTKeuNEE=",
         "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=",
         "2eZ2LdHI6vbWGzxhkvxAjU1tXxF20MKRabwk5xw/J0rSf81YEbMT1oH35V7ALXPUmclUVba1u1A6z1dPuo/+hQ==",
-        "JfnnlDI7RTiF9RgfG2JNCw==", "jLhB20DmroM=", "ctyxi2ehff8=", "MxGUd+3l3NXpcWQnaB1YYA=="};
+        "JfnnlDI7RTiF9RgfG2JNCw==",
+        "jLhB20DmroM=",
+        "ctyxi2ehff8=",
+        "MxGUd+3l3NXpcWQnaB1YYA=="};
     AUTO(digest_methods) methods = digest_methods_new();
     AUTO(digest) digest = digest_new(methods, EVERY_DIGEST);
     digest_update(digest, SLICE_LITERAL("1234"));

@@ -68,24 +68,36 @@ static enum checksum_algorithm trailer_algorithm(const struct body_reader *reade
     return CHECKSUM_NONE;
 }
 
-static enum s3_error read_checksum_values(struct body_reader *reader)
+/* The algorithm whose header is there; more than one is an error whatever they hold. */
+static enum s3_error find_checksum_header(const struct body_reader *reader,
+                                          enum checksum_algorithm *out_algorithm)
 {
-    struct s3_failure *failure = &reader->context->failure;
+    *out_algorithm = CHECKSUM_NONE;
     for (int i = CHECKSUM_NONE + 1; i < CHECKSUM_ALGORITHM_COUNT; i++) {
         enum checksum_algorithm algorithm = (enum checksum_algorithm)i;
-        struct slice text = header(reader, checksum_header(algorithm));
-        if (text.data == NULL)
+        if (header(reader, checksum_header(algorithm)).data == NULL)
             continue;
-        if (reader->declared_value)
-            return S3_FAIL_SAY(failure, S3_INVALID_REQUEST,
+        if (*out_algorithm != CHECKSUM_NONE)
+            return S3_FAIL_SAY(&reader->context->failure, S3_INVALID_REQUEST,
                                "Expecting a single x-amz-checksum- header. Multiple checksum Types "
                                "are not allowed.");
-        if (!checksum_parse(algorithm, text, &reader->declared) ||
-            reader->declared.type != CHECKSUM_FULL_OBJECT)
-            return S3_FAIL_SAY(failure, S3_INVALID_REQUEST, "Value for %s header is invalid.",
-                               checksum_header(algorithm));
-        reader->declared_value = true;
+        *out_algorithm = algorithm;
     }
+    return S3_OK;
+}
+
+static enum s3_error read_checksum_value(struct body_reader *reader)
+{
+    enum checksum_algorithm algorithm;
+    TRY(find_checksum_header(reader, &algorithm));
+    if (algorithm == CHECKSUM_NONE)
+        return S3_OK;
+    const char *name = checksum_header(algorithm);
+    if (!checksum_parse(algorithm, header(reader, name), &reader->declared) ||
+        reader->declared.type != CHECKSUM_FULL_OBJECT)
+        return S3_FAIL_SAY(&reader->context->failure, S3_INVALID_REQUEST,
+                           "Value for %s header is invalid.", name);
+    reader->declared_value = true;
     return S3_OK;
 }
 
@@ -95,7 +107,7 @@ static enum s3_error read_checksum_headers(struct body_reader *reader)
     /* There they speak of the object, not of the body (S3 CompleteMultipartUpload). */
     if (s3_request_operation(reader->context->request) == S3_OP_COMPLETE_MULTIPART_UPLOAD)
         return S3_OK;
-    TRY(read_checksum_values(reader));
+    TRY(read_checksum_value(reader));
     enum checksum_algorithm trailer = trailer_algorithm(reader);
     if (trailer != CHECKSUM_NONE && reader->declared_value)
         return S3_FAIL_SAY(failure, S3_INVALID_REQUEST,

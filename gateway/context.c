@@ -305,9 +305,9 @@ void context_write_condition(const struct write_condition *condition,
         break;
     case WRITE_IF_MATCH:
         conditions->kind = CONDITION_ETAG;
-        /* What is no ETag of ours matches no object: an etag with an impossible part count. */
+        /* What is no ETag of ours matches no object: nobody has parts with an MD5 of zeros. */
         if (!etag_parse(condition->etag, &conditions->etag))
-            conditions->etag.part_count = UINT32_MAX;
+            conditions->etag = (struct object_etag){.part_count = META_PARTS_MAX};
         break;
     }
 }

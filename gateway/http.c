@@ -30,6 +30,7 @@
 #include "http_pace.h"
 #include "runtime/sync.h"
 #include "s3/date.h"
+#include "s3/name.h"
 #include "s3/xml.h"
 
 #include <assert.h>
@@ -292,7 +293,7 @@ static void each_answer_header(struct request *request,
     struct slice name;
     struct slice value;
     while (exchange_next_header(&request->exchange, &offset, &name, &value)) {
-        char name_text[129]; /* the longest that s3_header_name_valid passes */
+        char name_text[S3_HEADER_NAME_BYTES_MAX + 1];
         assert(name.bytes < sizeof name_text);
         memcpy(name_text, name.data, name.bytes);
         name_text[name.bytes] = 0;

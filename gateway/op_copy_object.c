@@ -45,6 +45,7 @@ static enum s3_error parse_checksum(struct context *context, enum checksum_algor
 static enum s3_error parse(struct context *context, struct copy *copy)
 {
     TRY(context_refuse_unsupported(context));
+    TRY(s3_request_metadata_check(context->request, &context->failure)); /* used or not */
     TRY(context_write_conditions(context, &copy->conditions));
     TRY(parse_directive(context, "x-amz-metadata-directive", "Unknown metadata directive.",
                         &copy->replace_attributes));

@@ -68,6 +68,7 @@ enum err apply_upload_abort(struct change *change, const struct command_upload *
 enum err apply_block_stage(struct change *change, const struct command_stage *command,
                            struct result *result);
 enum err apply_intent_drop(struct change *change, uint64_t intent);
+enum err apply_intent_renew(struct change *change, uint64_t intent);
 enum err apply_lease_refuse(struct change *change, const struct command_lease *command);
 enum err apply_free_done(struct change *change, const struct command_free_done *command);
 /* Drop a bounded number of intents that were not renewed for INTENT_IDLE_MS. */

@@ -100,6 +100,12 @@ enum err meta_intent_drop(struct io *io, struct meta_client *client, uint64_t in
     return client_command(io, client, &command);
 }
 
+enum err meta_intent_renew(struct io *io, struct meta_client *client, uint64_t intent)
+{
+    struct command command = {.type = COMMAND_INTENT_RENEW, .intent = intent};
+    return client_command(io, client, &command);
+}
+
 /* --- collection --- */
 
 struct free_read {

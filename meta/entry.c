@@ -247,6 +247,7 @@ static void walk_fields(struct codec *codec, struct command *command)
         walk_use(codec, &command->stage.use);
         return;
     case COMMAND_INTENT_DROP:
+    case COMMAND_INTENT_RENEW:
         codec_number(codec, &command->intent, UINT64_MAX);
         return;
     case COMMAND_FREE_DONE:

@@ -62,6 +62,7 @@ enum command_type {
     COMMAND_LEASE_REFUSE = 75, /* no block of the lease is accepted any more */
     COMMAND_FREE_DONE = 76,
     COMMAND_EXPAND = 77, /* a bounded step of the first job */
+    COMMAND_INTENT_RENEW = 78,
 };
 
 struct command_session {

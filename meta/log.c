@@ -631,11 +631,13 @@ enum err meta_log_cut(struct io *io, struct meta_log *log, uint64_t group, uint6
             break;
         any = true;
         TRY(log_file_delete(io, log->directory, number));
+        /* One after the other: a hole in the row of segments would look like damage. */
+        TRY(io_sync_directory(io, log->directory));
     }
     gauge_set(log->segments, log->state.segment_count);
     if (any && log->no_space)
         signal_wake_all(io, &log->to_fill);
-    return any ? io_sync_directory(io, log->directory) : OK;
+    return OK;
 }
 
 uint64_t meta_log_bytes(const struct meta_log *log)

@@ -163,8 +163,8 @@ static bool window_is_full(const struct meta_server *server)
            server->sequence_next - done_below(server) >= SERVER_OUTSTANDING_MAX;
 }
 
-/* Commands that free space go on while the disk is full. The type is the second byte of a
- * command (entry.h). */
+/* Commands that free space, or that a start needs to get so far, go on while the disk is full. The
+ * type is the second byte of a command (entry.h). */
 static bool frees_space(struct slice command)
 {
     switch (command.bytes < 2 ? 0 : command.data[1]) {
@@ -175,7 +175,13 @@ static bool frees_space(struct slice command)
     case COMMAND_EXPAND:
     case COMMAND_BUCKET_MARK:
     case COMMAND_BUCKET_CLOSE:
+    case COMMAND_BUCKET_SETTLE: /* or a bucket that was not empty would stay half deleted */
     case COMMAND_BUCKET_FORGET:
+    case COMMAND_DRIVE_REGISTER:
+    case COMMAND_LEASE_OPEN:
+    case COMMAND_LEASE_CLOSING:
+    case COMMAND_LEASE_REFUSE:
+    case COMMAND_LEASE_CLOSED:
         return true;
     }
     return false;

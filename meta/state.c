@@ -170,6 +170,8 @@ static enum err apply_verdict(struct change *change, const struct command *comma
         return apply_block_stage(change, &command->stage, result);
     case COMMAND_INTENT_DROP:
         return apply_intent_drop(change, command->intent);
+    case COMMAND_INTENT_RENEW:
+        return apply_intent_renew(change, command->intent);
     case COMMAND_LEASE_REFUSE:
         return apply_lease_refuse(change, &command->lease);
     case COMMAND_FREE_DONE:

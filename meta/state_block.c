@@ -229,6 +229,16 @@ enum err apply_intent_drop(struct change *change, uint64_t intent)
     return intent_end(change, intent);
 }
 
+enum err apply_intent_renew(struct change *change, uint64_t intent)
+{
+    struct intent_row row;
+    TRY(intent_read(change, intent, &row));
+    row.renewed_ms = change->applied.clock_ms;
+    struct row_key key = row_key_1(TABLE_INTENT, intent);
+    CHANGE_WRITE(change, &key, intent_row, &row);
+    return OK;
+}
+
 enum err intents_expire(struct change *change)
 {
     struct row_key prefix = row_key_table(TABLE_INTENT);

@@ -200,11 +200,12 @@ static enum err complete_version(struct change *change, const struct command_com
     return version_replace(change, command->bucket_id, command->key, old, &row, result);
 }
 
-/* The upload is gone: was it this one that made what is there? */
+/* The upload is gone: was it this one, of the same parts, that made what is there? */
 static enum err complete_repeated(const struct command_complete *command, const struct version *old,
                                   struct result *result)
 {
-    if (!old->exists || old->row.upload_id != command->upload_id)
+    if (!old->exists || old->row.upload_id != command->upload_id ||
+        !object_etag_equal(&old->row.etag, &command->etag))
         return FAIL(ERR_NOT_FOUND, "upload=%" PRIu64, command->upload_id);
     result_stamp(result, old->row.stamp, old->row.modified_ms);
     return OK;

@@ -26,6 +26,14 @@ void appender_deinit(struct appender *appender)
 
 /* --- preparing blocks ahead of the appends --- */
 
+/* After a failed write nobody knows what is on the medium, so it is never tried again. No space and
+ * no room for another operation are another thing: nothing was promised. A canceled write is the
+ * end of this process's life. */
+static bool write_is_undefined(enum err err)
+{
+    return err != OK && err != ERR_NO_SPACE && err != ERR_BUSY && err != ERR_CANCELED;
+}
+
 /* Never more than 1 % of what is free. */
 static uint64_t ahead_bytes(const struct drive *drive, uint64_t wanted)
 {
@@ -60,13 +68,17 @@ static void fill_fiber(struct io *io, void *argument)
         err = io_write(io, file, &part, 1, from, 0);
         if (err == OK && segment == appender->segments[SEGMENT_ONE_SHOT])
             *prepared_end = from + FILL_BYTES;
+        /* Zeros that did not end in time may still land, on a record that was written meanwhile:
+         * whoever waits for them must find the drive fenced. */
+        if (write_is_undefined(err))
+            drive_fence(drive, "zero filling", err);
         appender->fill_from = appender->fill_to = 0;
         signal_wake_all(io, &appender->filled);
     }
     /* Pays for the new extents here and not in the next append. */
     if (err == OK)
         err = io_sync(io, file);
-    if (err == ERR_IO)
+    if (write_is_undefined(err))
         drive_fence(drive, "zero filling", err);
     appender->filling = false;
     drive_segment_release(drive, segment);
@@ -207,9 +219,7 @@ static enum err write_group(struct io *io, struct appender *appender, struct wri
     }
     TRY(drive_check(appender->drive));
     enum err err = io_write(io, group[0]->file, parts, part_count, group[0]->offset, WRITE_DURABLE);
-    /* Never retried: after a failed write nobody knows what is on the medium. No space is another
-     * thing: nothing was promised. A canceled write is the end of this process's life. */
-    if (err != OK && err != ERR_NO_SPACE && err != ERR_CANCELED)
+    if (write_is_undefined(err))
         drive_fence(appender->drive, "write", err);
     return err;
 }

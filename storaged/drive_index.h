@@ -1,5 +1,5 @@
 /* The rows of a drive: block and slot -> place. Derived from the records. Format:
- * docs/formats-storage.md#index.
+ * docs/formats.md#index.
  *
  * A record counts as soon as it is durable: its row is in memory first (`pending`) and goes to the
  * store in batches on the index lane, together with the watermark of its segment. */

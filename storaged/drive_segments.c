@@ -192,6 +192,8 @@ enum err drive_segment_create(struct io *io, struct drive *drive, enum segment_k
     if (err != OK) {
         if (err == ERR_IO)
             drive_fence(drive, "new segment", err);
+        if (err == ERR_NO_SPACE && file != NULL)
+            (void)io_unlink(io, path); /* else each try leaves an empty file */
         return err;
     }
     struct segment_file *segment = mem_new(struct segment_file);
@@ -458,7 +460,12 @@ static enum err punch_dead(struct io *io, struct drive *drive)
             continue;
         enum err err = drive_punch(io, drive, segment, dead.offset, dead.bytes);
         drive_segment_release(drive, segment);
-        TRY(err);
+        if (err != OK) {
+            pthread_mutex_lock(&drive->mutex);
+            note_dead(drive, dead.segment, dead.offset, dead.bytes);
+            pthread_mutex_unlock(&drive->mutex);
+            return err;
+        }
     }
 }
 

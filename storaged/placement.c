@@ -142,11 +142,14 @@ static void close_old_leases(struct io *io, struct storage *storage, struct reac
 {
     while (reactor->old_lease_count > 0 && reactor->old_leases[0].close_ns <= io_now_ns(io)) {
         struct lease lease = reactor->old_leases[0].lease;
-        if (meta_lease_close(io, storage->meta, &lease) != OK)
-            return; /* the next renewal tries again */
+        /* Out of the list first: the renewal of another volume may come here meanwhile. */
         reactor->old_lease_count--;
         memmove(reactor->old_leases, reactor->old_leases + 1,
                 reactor->old_lease_count * sizeof(struct old_lease));
+        if (meta_lease_close(io, storage->meta, &lease) != OK) {
+            retire_lease(io, reactor, &lease); /* tried again later */
+            return;
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-/* Headers and footers: docs/formats-storage.md#records. */
+/* Headers and footers: docs/formats.md#records. */
 #include "record.h"
 
 #include "base/crc.h"

@@ -1,5 +1,5 @@
 /* One shard of one block as it lies in a segment. Pure. Format:
- * docs/formats-storage.md#records.
+ * docs/formats.md#records.
  *
  * one-shot   | header with cell CRCs | payload |                   one durable write streamed
  * | header | payload ...            | footer with cell CRCs |

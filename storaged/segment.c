@@ -1,4 +1,4 @@
-/* Headers, trailers and the scan: docs/formats-storage.md#segments. */
+/* Headers, trailers and the scan: docs/formats.md#segments. */
 #include "segment.h"
 
 #include "base/crc.h"

@@ -1,5 +1,5 @@
 /* Segment files as bytes: header, trailer, and the scan that finds the records in one. Pure.
- * Format and crash cases: docs/formats-storage.md#segments.
+ * Format and crash cases: docs/formats.md#segments.
  *
  *     | header | header again | record | record | ... | trailer |        (trailer: sealed only)
  *

@@ -1,4 +1,4 @@
-/* Copies of a superblock: docs/formats-storage.md#superblock. */
+/* Copies of a superblock: docs/formats.md#superblock. */
 #include "superblock.h"
 
 #include "base/crc.h"

@@ -1,4 +1,4 @@
-/* Who a drive is. Pure. Format: docs/formats-storage.md#superblock.
+/* Who a drive is. Pure. Format: docs/formats.md#superblock.
  *
  * The file holds four copies, each with its own CRC, rewritten one after the other at each
  * open with a higher mount counter: whatever crash, at least three copies are whole, and the

@@ -261,20 +261,22 @@ static enum s3_error check_all_sent(const struct s3_chunked *chunked)
     return S3_OK;
 }
 
-static enum s3_error verify_trailer(struct s3_chunked *chunked, struct slice claimed_hex)
+static enum s3_error verify_trailer(struct s3_chunked *chunked, struct slice claimed_hex,
+                                    struct s3_failure *failure)
 {
     uint8_t claimed[32];
     uint8_t expected[32];
     TRY(check_all_sent(chunked));
     if (text_parse_hex(claimed_hex, claimed, sizeof claimed) != OK)
-        return S3_FAIL(S3_MALFORMED_TRAILER, "trailer signature is not hexadecimal");
+        return broken(failure, "trailer signature is not hexadecimal");
     chain_trailer(&chunked->signing, bytes_slice(&chunked->trailer_signed), expected);
     TRY(judge(chunked, expected, claimed));
     chunked->trailer_verified = true;
     return S3_OK;
 }
 
-static enum s3_error take_trailer(struct s3_chunked *chunked, struct slice line)
+static enum s3_error take_trailer(struct s3_chunked *chunked, struct slice line,
+                                  struct s3_failure *failure)
 {
     size_t colon = slice_find(line, ':');
     struct slice name = slice_first(line, colon);
@@ -283,10 +285,14 @@ static enum s3_error take_trailer(struct s3_chunked *chunked, struct slice line)
     if (colon == line.bytes || chunked->trailer_verified)
         return S3_FAIL(S3_MALFORMED_TRAILER, "trailer line is malformed or behind the signature");
     if (is_signature && has_signatures(chunked))
-        return verify_trailer(chunked, value);
+        return verify_trailer(chunked, value, failure);
+    if (!s3_header_value_valid(value))
+        return broken(failure, "trailer holds a control byte");
     struct trailer *trailer = find_trailer(chunked, name);
-    if (trailer == NULL || trailer->was_sent || !s3_header_value_valid(value))
-        return S3_FAIL(S3_MALFORMED_TRAILER, "trailer is not announced, repeated or malformed");
+    if (trailer == NULL && has_signatures(chunked) && chunked->trailer_signed.bytes > 0)
+        return broken(failure, "another line where the trailer's signature belongs");
+    if (trailer == NULL || trailer->was_sent)
+        return S3_FAIL(S3_MALFORMED_TRAILER, "trailer is not announced or repeated");
     trailer->value = value;
     trailer->was_sent = true;
     bytes_append(&chunked->trailer_signed, trailer->name);
@@ -306,7 +312,8 @@ static enum s3_error end_trailer(struct s3_chunked *chunked)
 
 /* Lines end with CRLF, or with LF alone and an empty line before the signature, as minio-go writes
  * them. */
-static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte)
+static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte,
+                                       struct s3_failure *failure)
 {
     if (chunked->trailer_bytes == sizeof chunked->trailer_text)
         return S3_FAIL(S3_MALFORMED_TRAILER, "trailer above the limit");
@@ -319,7 +326,7 @@ static enum s3_error take_trailer_byte(struct s3_chunked *chunked, uint8_t byte)
     if (line.bytes > 0 && line.data[line.bytes - 1] == '\r')
         line.bytes--;
     if (line.bytes > 0)
-        return take_trailer(chunked, line);
+        return take_trailer(chunked, line, failure);
     if (has_signatures(chunked) && !chunked->trailer_verified)
         return S3_OK;
     return end_trailer(chunked);
@@ -348,7 +355,7 @@ static enum s3_error take_byte(struct s3_chunked *chunked, uint8_t byte, struct 
     case STATE_LAST_LF:
         return expect(chunked, byte, '\n', STATE_DONE, failure);
     case STATE_TRAILER:
-        return take_trailer_byte(chunked, byte);
+        return take_trailer_byte(chunked, byte, failure);
     case STATE_TRAILER_DONE:
         return expect(chunked, byte, '\r', STATE_EXTRA_LF, failure);
     case STATE_EXTRA_LF:

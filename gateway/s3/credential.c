@@ -88,6 +88,14 @@ static enum s3_error check_scope(const struct s3_request *request, const struct 
     return check_region(request, wording, parts->region, failure);
 }
 
+static enum s3_error malformed_scope(const struct wording *wording, struct s3_failure *failure)
+{
+    return S3_FAIL_SAY(failure, wording->error,
+                       "%sthe Credential is mal-formed; expecting "
+                       "\"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".",
+                       wording->prefix);
+}
+
 /* Credential=KEY/YYYYMMDD/REGION/s3/aws4_request; split from the end, since a key may hold
  * slashes. */
 static enum s3_error parse_scope(struct s3_request *request, const struct wording *wording,
@@ -97,10 +105,11 @@ static enum s3_error parse_scope(struct s3_request *request, const struct wordin
     if (!cut_last(&parts.access_key, &parts.terminal) ||
         !cut_last(&parts.access_key, &parts.service) ||
         !cut_last(&parts.access_key, &parts.region) || !cut_last(&parts.access_key, &parts.date))
-        return S3_FAIL_SAY(failure, wording->error,
-                           "%sthe Credential is mal-formed; expecting "
-                           "\"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".",
-                           wording->prefix);
+        return malformed_scope(wording, failure);
+    /* Slashes in the key, or parts too many? Only a scope with the right end tells. */
+    if (slice_find(parts.access_key, '/') < parts.access_key.bytes &&
+        !slice_equal_text(parts.service, "s3"))
+        return malformed_scope(wording, failure);
     TRY(check_scope(request, wording, &parts, failure));
     request->credential.access_key = parts.access_key;
     request->credential.date = parts.date;

@@ -93,7 +93,7 @@ bool s3_header_value_valid(struct slice value)
 
 bool s3_header_name_valid(struct slice name)
 {
-    if (name.bytes == 0 || name.bytes > 128)
+    if (name.bytes == 0 || name.bytes > S3_HEADER_NAME_BYTES_MAX)
         return false;
     for (size_t i = 0; i < name.bytes; i++) {
         uint8_t c = name.data[i];

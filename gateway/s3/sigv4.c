@@ -9,6 +9,7 @@
 #include "s3/date.h"
 #include <assert.h>
 #include <openssl/crypto.h>
+#include <stdio.h>
 
 /* Stands in for the secret of an unknown key, so that it costs what a known one costs. */
 static const char dummy_secret[] = "no such access key: these bytes sign nothing";
@@ -78,9 +79,16 @@ static enum s3_error check_skew(const struct s3_request *request, uint64_t now_m
     return error;
 }
 
-static enum s3_error expired(struct s3_failure *failure, uint64_t expires_ms, uint64_t now_ms)
+static enum s3_error expired(const struct s3_request *request, struct s3_failure *failure,
+                             uint64_t expires_ms, uint64_t now_ms)
 {
     enum s3_error error = S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request has expired.");
+    if (request->credential.kind == S3_AUTH_V4_QUERY) {
+        char seconds[24];
+        snprintf(seconds, sizeof seconds, "%llu",
+                 (unsigned long long)request->claim.expires_seconds);
+        s3_failure_add(failure, "X-Amz-Expires", slice_of_text(seconds));
+    }
     add_time(failure, "Expires", expires_ms);
     add_time(failure, "ServerTime", now_ms);
     return error;
@@ -94,11 +102,11 @@ static enum s3_error check_time(const struct s3_request *request, uint64_t now_m
     if (request->credential.kind == S3_AUTH_V4_HEADER)
         return check_skew(request, now_ms, failure);
     if (request->credential.kind == S3_AUTH_V2_QUERY)
-        return now_ms > expires_ms ? expired(failure, expires_ms, now_ms) : S3_OK;
+        return now_ms > expires_ms ? expired(request, failure, expires_ms, now_ms) : S3_OK;
     if (claim->time_ms > now_ms + S3_SKEW_MS_MAX)
         return S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request is not valid yet.");
     if (claim->expires_seconds == 0 || now_ms > claim->time_ms + expires_ms)
-        return expired(failure, claim->time_ms + expires_ms, now_ms);
+        return expired(request, failure, claim->time_ms + expires_ms, now_ms);
     return S3_OK;
 }
 

@@ -68,7 +68,7 @@
     X(S3_INVALID_OBJECT_STATE, "InvalidObjectState", 403,                                          \
       "The operation is not valid for the current state of the object.")                           \
     X(S3_INVALID_PART, "InvalidPart", 400,                                                         \
-      "One or more of the specified parts could not be found. The part may not have been "         \
+      "One or more of the specified parts could not be found.  The part may not have been "        \
       "uploaded, or the specified entity tag may not match the part's entity tag.")                \
     X(S3_INVALID_PART_NUMBER, "InvalidPartNumber", 416,                                            \
       "The requested partnumber is not satisfiable.")                                              \

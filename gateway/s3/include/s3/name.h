@@ -9,7 +9,8 @@ enum {
     S3_BUCKET_NAME_BYTES_MIN = 3,
     S3_BUCKET_NAME_BYTES_MAX = 63,
     S3_KEY_BYTES_MAX = 1024,
-    S3_METADATA_BYTES_MAX = 2048, /* names without x-amz-meta-, plus values */
+    S3_HEADER_NAME_BYTES_MAX = 4096, /* metadata names count into the limit below */
+    S3_METADATA_BYTES_MAX = 2048,    /* names without x-amz-meta-, plus values */
 };
 
 /* "General purpose bucket naming rules": 3-63 of a-z 0-9 . -, letter or digit at both ends, no
@@ -28,5 +29,5 @@ enum s3_error s3_key_prefix_check(struct slice prefix);
 /* No control bytes except tab: can be stored and sent as a header value without splitting a
  * response. */
 bool s3_header_value_valid(struct slice value);
-/* An RFC 9110 token, 1..128 bytes. */
+/* An RFC 9110 token, 1..S3_HEADER_NAME_BYTES_MAX bytes. */
 bool s3_header_name_valid(struct slice name);

@@ -61,24 +61,52 @@ static void random_word(struct io *io, char *out, size_t count)
     OPENSSL_cleanse(random, sizeof random);
 }
 
+/* The file holds exactly these bytes. */
+static enum err copy_is_right(struct io *io, const char *path, const struct buf *wanted,
+                              size_t bytes, bool *out_right)
+{
+    AUTO(file) file = NULL;
+    AUTO(buf) found = buf_new(BUF_ALIGN_BYTES);
+    size_t count = 0;
+    *out_right = false;
+    enum err err = io_open(io, path, 0, &file);
+    if (err == ERR_NOT_FOUND)
+        return OK;
+    TRY(err);
+    TRY(io_read(io, file, found, 0, BUF_ALIGN_BYTES, 0, &count));
+    *out_right = count == bytes && memcmp(found->data, wanted->data, bytes) == 0;
+    OPENSSL_cleanse(found->data, BUF_ALIGN_BYTES);
+    return OK;
+}
+
+/* Under another name first: a crash must not leave a file that says nothing. */
+static enum err replace_copy(struct io *io, const char *directory, const char *path,
+                             struct buf *wanted, size_t bytes)
+{
+    AUTO_STRING path_new = mem_format("%s.new", path);
+    AUTO(file) file = NULL;
+    TRY(io_open(io, path_new, FILE_WRITE | FILE_CREATE, &file));
+    TRY(io_truncate(io, file, 0));
+    struct io_part part = {.buf = wanted, .bytes = bytes};
+    TRY(io_write(io, file, &part, 1, 0, 0));
+    TRY(io_sync(io, file));
+    TRY(io_rename(io, path_new, path));
+    return io_sync_directory(io, directory);
+}
+
 static enum err write_copy(struct io *io, const char *directory, const char *path,
                            const struct identity *identity)
 {
-    struct file_info info;
-    if (io_stat(io, path, &info) == OK)
-        return OK;
-    AUTO(file) file = NULL;
-    TRY(io_open(io, path, FILE_WRITE | FILE_CREATE, &file));
     AUTO(buf) buf = buf_new(BUF_ALIGN_BYTES);
     int bytes = snprintf((char *)buf->data, buf->capacity, "access_key=%s\nsecret_key=%s\n",
                          identity->access_key, identity->secret_key);
     assert(bytes > 0 && (size_t)bytes < buf->capacity);
-    struct io_part part = {.buf = buf, .bytes = (size_t)bytes};
-    enum err err = io_write(io, file, &part, 1, 0, 0);
+    bool right = false;
+    enum err err = copy_is_right(io, path, buf, (size_t)bytes, &right);
+    if (err == OK && !right)
+        err = replace_copy(io, directory, path, buf, (size_t)bytes);
     OPENSSL_cleanse(buf->data, (size_t)bytes);
-    TRY(err);
-    TRY(io_sync(io, file));
-    return io_sync_directory(io, directory);
+    return err;
 }
 
 enum err credentials_establish(struct io *io, struct meta_client *meta, const char *directory,

@@ -7,7 +7,7 @@ enum { CREDENTIALS_PATH_BYTES_MAX = IO_PATH_BYTES_MAX };
 
 /* Make the stored root identity what `user` and `password` say, or, when they are NULL, keep
  * it, or make a random one when there is none. A random one is written to
- * `<directory>/root-credentials` (0600), again when the file is missing.
+ * `<directory>/root-credentials` (0600), again when the file is missing or says something else.
  *
  * out_path  CREDENTIALS_PATH_BYTES_MAX characters: the file, or "" when the operator gave the
  * credentials. */

@@ -2,8 +2,9 @@
  *
  * First start of a directory, each step durable before the next: superblock (storage_format),
  * metadata replica, marker `metadata-made`. Nothing is served before the marker exists, so a
- * start that finds none begins the metadata anew; one that finds the marker but no metadata
- * refuses: missing metadata is never taken for an empty one. */
+ * start that finds neither the marker nor a whole replica nor a segment begins the metadata anew.
+ * One that finds the marker or segments but no metadata refuses: missing metadata is never taken
+ * for an empty one. */
 #include "cli/node.h"
 
 #include "base/log.h"
@@ -12,6 +13,8 @@
 #include "credentials.h"
 
 #include <stdio.h>
+
+enum { SEGMENT_NAMES_BYTES_MAX = 64 << 20 };
 
 struct node {
     struct metrics *metrics;
@@ -78,7 +81,11 @@ static enum err drives_prepare(struct io *io, const struct node_options *options
     for (uint32_t i = 0; i < options->directory_count; i++) {
         enum drive_kind kind;
         struct storage_identity identity;
-        TRY(storage_probe(io, options->directories[i], &kind, &identity));
+        enum err err = storage_probe(io, options->directories[i], &kind, &identity);
+        if (err != OK && err != ERR_CANCELED)
+            log_error("node: the superblock of %s cannot be used: %s", options->directories[i],
+                      err_text(err));
+        TRY(err);
         if (kind == DRIVE_FOREIGN) {
             log_error("node: %s holds files that are not Shale's; give an empty directory",
                       options->directories[i]);
@@ -119,6 +126,35 @@ static enum err write_marker(struct io *io, const char *directory, const char *p
     return io_sync_directory(io, directory);
 }
 
+/* A drive gets its first segment when there is something to serve. */
+static enum err find_segments(struct io *io, const struct node_options *options, bool *out_found)
+{
+    *out_found = false;
+    for (uint32_t i = 0; i < options->directory_count; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        AUTO_VALUE(bytes) names = {.max = SEGMENT_NAMES_BYTES_MAX};
+        TRY(path_join(options->directories[i], "segments", path));
+        TRY(io_list_directory(io, path, &names));
+        *out_found = *out_found || names.bytes > 0;
+    }
+    return OK;
+}
+
+/* Begin the metadata anew where a first start ended early; nowhere else. */
+static enum err meta_clear(struct io *io, const struct node_options *options, bool marked,
+                           const char *path)
+{
+    bool segments = false;
+    TRY(find_segments(io, options, &segments));
+    if (marked || segments) {
+        log_error("node: the metadata in %s is missing; the objects of this node cannot be named "
+                  "without it: put it back",
+                  path);
+        return ERR_CORRUPT;
+    }
+    return io_remove_tree(io, path);
+}
+
 static enum err meta_start(struct io *io, const struct node_options *options,
                            const struct storage_identity *identity, struct node *node)
 {
@@ -128,20 +164,16 @@ static enum err meta_start(struct io *io, const struct node_options *options,
     TRY(path_join(directory, "meta", path));
     TRY(path_join(directory, "metadata-made", marker));
     struct file_info info;
-    enum err made = io_stat(io, marker, &info);
-    if (made != OK && made != ERR_NOT_FOUND)
-        return made;
-    if (made == OK && io_stat(io, path, &info) != OK) {
-        log_error("node: the metadata directory %s is missing; the objects of this drive cannot be "
-                  "named without it: put it back",
-                  path);
-        return ERR_CORRUPT;
-    }
-    if (made == ERR_NOT_FOUND)
-        TRY(io_remove_tree(io, path));
+    enum err marked = io_stat(io, marker, &info);
+    if (marked != OK && marked != ERR_NOT_FOUND)
+        return marked;
+    bool made = false;
+    TRY(meta_server_probe(io, path, &made));
+    if (!made)
+        TRY(meta_clear(io, options, marked == OK, path));
     struct meta_server_options server = {
         .directory = path,
-        .create = made == ERR_NOT_FOUND,
+        .create = !made,
         .replica_id = identity->replica_id,
         .group_id = 1,
         .kv = options->kv,
@@ -150,7 +182,7 @@ static enum err meta_start(struct io *io, const struct node_options *options,
     };
     memcpy(server.cluster_id, identity->cluster_id, sizeof server.cluster_id);
     TRY(meta_server_start(io, &server, &node->meta));
-    return made == OK ? OK : write_marker(io, directory, marker);
+    return marked == OK ? OK : write_marker(io, directory, marker);
 }
 
 static enum err services_start(struct io *io, const struct node_options *options, struct node *node)

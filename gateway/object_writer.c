@@ -8,6 +8,8 @@
 enum {
     BODY_PIECE_BYTES_MIN = 4 << 10,
 };
+/* Well below the 15 minutes after which the metadata gives an intent up. */
+#define INTENT_RENEW_NS (180 * IO_NS_PER_S)
 
 struct object_writer {
     struct context *context;
@@ -25,6 +27,7 @@ struct object_writer {
     uint32_t staged_count;
     struct block_id write_id;
     uint64_t intent;
+    uint64_t renewed_ns; /* when it was staged or renewed last */
 };
 
 enum s3_error object_writer_new(struct io *io, struct context *context, struct slice key,
@@ -78,7 +81,21 @@ static enum s3_error block_stage(struct io *io, struct object_writer *writer)
                                            &writer->blocks[i], &writer->intent),
                           "block stage"));
         writer->staged_count++;
+        writer->renewed_ns = io_now_ns(io);
     }
+    return S3_OK;
+}
+
+/* A slow client may take hours for one block; the ones before it stay staged. */
+static enum s3_error intent_renew(struct io *io, struct object_writer *writer)
+{
+    if (writer->intent == 0 || io_now_ns(io) - writer->renewed_ns < INTENT_RENEW_NS)
+        return S3_OK;
+    enum err err = meta_intent_renew(io, writer->context->gateway->options.meta, writer->intent);
+    if (err == ERR_STALE_EPOCH)
+        return s3_error_from(err, "intent renewal");
+    if (err == OK)
+        writer->renewed_ns = io_now_ns(io); /* else the next piece tries again */
     return S3_OK;
 }
 
@@ -120,6 +137,7 @@ static enum s3_error append_to_blocks(struct io *io, struct object_writer *write
             TRY(block_finish(io, writer));
         if (writer->block == NULL)
             TRY(block_open(io, writer));
+        TRY(intent_renew(io, writer));
         size_t room = BLOCK_BYTES_MAX - writer->block_bytes;
         size_t count = bytes < room ? bytes : room;
         TRY(s3_error_from(block_writer_append(io, writer->block, buf, offset, count),

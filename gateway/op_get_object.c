@@ -148,7 +148,7 @@ static enum err select_part(struct io *io, struct context *context, const struct
         .range = {.offset = offset, .bytes = part.bytes},
         .part_count = object->etag.part_count,
     };
-    /* S3 User Guide, "Checking object integrity": checksums of parts are kept of COMPOSITE ones. */
+    /* Others were not asked for part by part, and S3 does not answer them. */
     if (object->checksum.type == CHECKSUM_COMPOSITE)
         out_selection->checksum = part.checksum;
     return OK;

@@ -22,6 +22,9 @@ enum {
     INFO_LOG_LEVEL_WARN = 2,
     READ_TIER_BLOCK_CACHE = 1,
 };
+/* Of the write buffer. */
+static const double MEMTABLE_FILTER_RATIO = 0.02;
+static const double BLOCK_HASH_LOAD = 0.75;
 
 struct rocks_kv {
     struct kv kv;
@@ -404,6 +407,9 @@ static void set_cache(rocksdb_options_t *options, const struct kv_options *wante
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
+    rocksdb_block_based_options_set_data_block_index_type(
+        table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
+    rocksdb_block_based_options_set_data_block_hash_ratio(table, BLOCK_HASH_LOAD);
     rocksdb_block_based_options_set_filter_policy(
         table, rocksdb_filterpolicy_create_bloom_full(FILTER_BITS_PER_KEY));
     rocksdb_options_set_block_based_table_factory(options, table);
@@ -414,6 +420,8 @@ static void set_cache(rocksdb_options_t *options, const struct kv_options *wante
         rocksdb_options_set_enable_blob_gc(options, 1);
         /* Without it kv_try_get would never find a blob in memory. */
         rocksdb_options_set_blob_cache(options, cache);
+        /* What was just written is often read soon. */
+        rocksdb_options_set_prepopulate_blob_cache(options, rocksdb_prepopulate_blob_flush_only);
     }
     rocksdb_cache_destroy(cache);
 }
@@ -427,6 +435,9 @@ static enum err options_new(const struct kv_options *wanted, rocksdb_options_t *
     rocksdb_options_set_write_buffer_size(base, wanted->write_buffer_bytes == 0
                                                     ? WRITE_BUFFER_BYTES_DEFAULT
                                                     : wanted->write_buffer_bytes);
+    /* A key that is not there is told from one bloom filter instead of a search. */
+    rocksdb_options_set_memtable_prefix_bloom_size_ratio(base, MEMTABLE_FILTER_RATIO);
+    rocksdb_options_set_memtable_whole_key_filtering(base, 1);
     rocksdb_options_set_max_background_jobs(base, BACKGROUND_JOBS_MAX);
     rocksdb_options_set_max_manifest_file_size(base, MANIFEST_BYTES_MAX);
     rocksdb_options_set_info_log_level(base, INFO_LOG_LEVEL_WARN);

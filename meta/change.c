@@ -112,6 +112,13 @@ void change_delete(struct change *change, const struct row_key *key)
     change_delete_at(change, row_key_slice(key));
 }
 
+bool change_has_table(const struct change *change, enum row_table table)
+{
+    uint8_t tag = (uint8_t)table;
+    uint32_t at = row_lower(change, slice_of(&tag, sizeof tag));
+    return at < change->count && change->rows[at]->key.data[0] == tag;
+}
+
 void change_write(const struct change *change, struct kv_batch *batch, struct hasher *hasher)
 {
     for (uint32_t i = 0; i < change->count; i++) {

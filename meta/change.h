@@ -11,6 +11,13 @@
 
 struct hasher;
 
+/* Buckets that the store has as open, in memory for the next entries; 0: none. Affects no verdict:
+ * whoever writes such a row drops it from here. */
+enum { OPEN_BUCKETS_MAX = 16 };
+struct open_buckets {
+    uint64_t ids[OPEN_BUCKETS_MAX]; /* at id % OPEN_BUCKETS_MAX */
+};
+
 struct change_row {
     struct slice key;
     struct slice value;
@@ -20,6 +27,7 @@ struct change_row {
 struct change {
     struct lane *lane;
     struct kv *kv;
+    struct open_buckets *open_buckets;
     enum err broken;
     bool keep; /* the writes stand although the verdict is an error */
     /* sorted by key; each row is one allocation */
@@ -46,6 +54,8 @@ void change_delete_at(struct change *change, struct slice key);
 /* Marks the change broken when `err` is not OK, and passes it on: for rows that do not decode. */
 enum err change_check(struct change *change, enum err err);
 
+/* True when a row of `table` is written or deleted. */
+bool change_has_table(const struct change *change, enum row_table table);
 /* All rows in `batch`, and into `hasher`, in the order of keys. */
 void change_write(const struct change *change, struct kv_batch *batch, struct hasher *hasher);
 

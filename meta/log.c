@@ -14,7 +14,7 @@ enum {
     BUSY_RETRIES_MAX = 10000,
 };
 #define FOREVER_NS UINT64_MAX
-#define NO_SPACE_RETRY_MS 1000
+#define PREPARE_RETRY_MS 1000
 
 /* Records that wait for a batch. */
 struct pending {
@@ -283,12 +283,12 @@ static void filler_fiber(struct io *io, void *argument)
         struct log_file *file = NULL;
         enum err err = log_file_prepare(io, log->directory, log->options.id, log->number_next,
                                         log->options.segment_bytes, &file);
-        if (err == ERR_NO_SPACE) {
-            if (!log->no_space)
+        if (err == ERR_NO_SPACE || err == ERR_BUSY) {
+            if (err == ERR_NO_SPACE && !log->no_space)
                 log_warn("log: no space for another segment; only deletes go on directory=%s",
                          log->directory);
-            log->no_space = true;
-            if (signal_wait(io, &log->to_fill, io_now_ns(io) + NO_SPACE_RETRY_MS * IO_NS_PER_MS) ==
+            log->no_space = log->no_space || err == ERR_NO_SPACE;
+            if (signal_wait(io, &log->to_fill, io_now_ns(io) + PREPARE_RETRY_MS * IO_NS_PER_MS) ==
                 ERR_CANCELED)
                 return;
             continue;
@@ -613,6 +613,20 @@ enum err meta_log_read(struct io *io, struct meta_log *log, uint64_t group, uint
 
 /* --- cutting --- */
 
+/* Durable before the next one goes: a hole in the row of segments would look like damage. */
+static enum err delete_segment(struct io *io, struct meta_log *log, uint64_t number)
+{
+    enum err err = ERR_BUSY;
+    for (unsigned i = 0; err == ERR_BUSY && i < BUSY_RETRIES_MAX; i++) {
+        err = log_file_delete(io, log->directory, number);
+        if (err == OK || err == ERR_NOT_FOUND)
+            err = io_sync_directory(io, log->directory);
+        if (err == ERR_BUSY)
+            TRY(io_sleep_ms(io, 1));
+    }
+    return err;
+}
+
 enum err meta_log_cut(struct io *io, struct meta_log *log, uint64_t group, uint64_t index,
                       uint64_t retain_bytes)
 {
@@ -630,9 +644,7 @@ enum err meta_log_cut(struct io *io, struct meta_log *log, uint64_t group, uint6
             !log_state_drop_segment(&log->state, log->sequence_durable))
             break;
         any = true;
-        TRY(log_file_delete(io, log->directory, number));
-        /* One after the other: a hole in the row of segments would look like damage. */
-        TRY(io_sync_directory(io, log->directory));
+        TRY(delete_segment(io, log, number));
     }
     gauge_set(log->segments, log->state.segment_count);
     if (any && log->no_space)

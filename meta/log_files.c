@@ -175,8 +175,10 @@ static enum err find_segments(struct recovery *recovery)
             TRY(io_unlink(recovery->io, path));
             continue;
         }
-        if (!parse_name(name, &number))
+        if (!parse_name(name, &number)) {
+            log_error("log: not a segment, take it away: %s/%s", recovery->directory, name);
             return FAIL(ERR_CORRUPT, "log: unknown file %s/%s", recovery->directory, name);
+        }
         size_t size = recovery->count + (size_t)1;
         recovery->segments = mem_resize(recovery->segments, size * sizeof *recovery->segments);
         recovery->files = (struct file **)mem_resize(recovery->files, size * sizeof(struct file *));

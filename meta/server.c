@@ -456,8 +456,11 @@ static void driver_fiber(struct io *io, void *argument)
 static enum err make_raft(struct meta_server *server)
 {
     const struct log_group *group = meta_log_group(server->log, server->options.group_id);
-    if (group == NULL)
+    if (group == NULL) {
+        log_error("meta: the segments of the log are missing directory=%s/log; put them back",
+                  server->directory);
         return FAIL(ERR_CORRUPT, "the log does not know group=%" PRIu64, server->options.group_id);
+    }
     struct raft_config config = {
         .replica = server->options.replica_id,
         .group = server->options.group_id,
@@ -578,6 +581,9 @@ enum err meta_server_start_group(struct io *io, const struct meta_server_options
     register_metrics(server);
     enum err err = start(io, server);
     if (err != OK) {
+        if (err != ERR_CANCELED)
+            log_error("meta: the replica does not start directory=%s cause=%s", server->directory,
+                      err_text(err));
         meta_server_stop(io, server);
         return err;
     }

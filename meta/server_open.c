@@ -25,7 +25,8 @@ enum {
     IDENTITY_CRC_AT = 64,
     NAMES_BYTES_MAX = 1 << 20,
     BLOB_BYTES_MIN = 4096,
-    STATE_CACHE_BYTES = 32 << 20,
+    STATE_CACHE_BYTES = 128 << 20,
+    STATE_WRITE_BUFFER_BYTES = 32 << 20, /* fewer and larger files of the first level */
 };
 static const char identity_magic[8] = "SHALEMTA";
 
@@ -44,6 +45,7 @@ static char *state_path(const struct meta_server *server)
 static enum err write_identity(struct io *io, const struct meta_server *server,
                                const uint8_t log_id[LOG_ID_BYTES])
 {
+    AUTO_STRING path_new = path_in(server, "identity.new");
     AUTO_STRING path = path_in(server, "identity");
     AUTO(file) file = NULL;
     AUTO(buf) buf = buf_new(IDENTITY_BYTES);
@@ -56,10 +58,11 @@ static enum err write_identity(struct io *io, const struct meta_server *server,
     store_u64(at + IDENTITY_REPLICA_AT, server->options.replica_id);
     store_u64(at + IDENTITY_GROUP_AT, server->options.group_id);
     store_u32(at + IDENTITY_CRC_AT, crc32c_update(0, slice_of(at, IDENTITY_CRC_AT)));
-    TRY(io_open(io, path, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE, &file));
+    TRY(io_open(io, path_new, FILE_WRITE | FILE_CREATE | FILE_EXCLUSIVE, &file));
     struct io_part part = {.buf = buf, .bytes = IDENTITY_BYTES};
     TRY(io_write(io, file, &part, 1, 0, 0));
     TRY(io_sync(io, file));
+    TRY(io_rename(io, path_new, path));
     return io_sync_directory(io, server->directory);
 }
 
@@ -93,8 +96,11 @@ static enum err open_identity(struct io *io, struct meta_server *server,
     AUTO_STRING path = path_in(server, "identity");
     AUTO(buf) buf = buf_new(IDENTITY_BYTES);
     size_t bytes = 0;
-    TRY(io_open(io, path, FILE_WRITE, &server->identity));
-    enum err err = io_lock(io, server->identity);
+    enum err err = io_open(io, path, FILE_WRITE, &server->identity);
+    if (err == ERR_NOT_FOUND)
+        log_error("meta: %s is missing; put it back", path);
+    TRY(err);
+    err = io_lock(io, server->identity);
     if (err == ERR_LOCKED)
         log_error("meta: %s is in use by another process", server->directory);
     TRY(err);
@@ -139,6 +145,7 @@ static enum err open_store(struct lane *lane, struct meta_server *server, bool c
     size_t cache_bytes = server->options.state_cache_bytes;
     struct kv_options options = {
         .cache_bytes = cache_bytes != 0 ? cache_bytes : STATE_CACHE_BYTES,
+        .write_buffer_bytes = STATE_WRITE_BUFFER_BYTES,
         .blob_bytes_min = BLOB_BYTES_MIN,
         .create = create,
         .discard = create,
@@ -235,6 +242,17 @@ static enum err create(struct io *io, struct meta_server *server)
 }
 
 /* --- open and close --- */
+
+enum err meta_server_probe(struct io *io, const char *directory, bool *out_made)
+{
+    AUTO_STRING path = mem_format("%s/identity", directory);
+    struct file_info info;
+    enum err err = io_stat(io, path, &info);
+    if (err != OK && err != ERR_NOT_FOUND)
+        return err;
+    *out_made = err == OK;
+    return OK;
+}
 
 enum err server_open(struct io *io, struct meta_server *server)
 {

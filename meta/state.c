@@ -3,6 +3,7 @@
 #include "apply.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "bucket_cache.h"
 #include "session.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -12,6 +13,8 @@ struct state {
     struct kv_batch *batch;
     struct applied_row applied;
     struct sessions sessions;
+    struct bucket_cache buckets;
+    struct open_buckets open_buckets;
     struct bytes membership;
     enum err stopped; /* after a trouble of the store: its contents are not known any more */
 };
@@ -48,6 +51,7 @@ enum err state_open(struct lane *lane, struct kv *kv, struct state **out_state)
     AUTO(state) state = mem_new(struct state);
     *state = (struct state){
         .kv = kv, .batch = kv_batch_new(kv), .membership = {.max = MEMBERSHIP_BYTES_MAX}};
+    bucket_cache_init(&state->buckets);
     TRY(load_applied(lane, state));
     TRY(load_membership(lane, state));
     TRY(sessions_load(lane, kv, &state->sessions));
@@ -68,6 +72,11 @@ void state_free(struct state *state)
 struct kv *state_kv(struct state *state)
 {
     return state->kv;
+}
+
+struct bucket_cache *state_bucket_cache(struct state *state)
+{
+    return &state->buckets;
 }
 
 struct state_position state_position(const struct state *state)
@@ -92,8 +101,11 @@ static struct change change_begin(struct lane *lane, struct state *state, uint64
 {
     assert(index == state->applied.index + 1);
     assert(term >= state->applied.term);
-    struct change change = {
-        .lane = lane, .kv = state->kv, .index = index, .applied = state->applied};
+    struct change change = {.lane = lane,
+                            .kv = state->kv,
+                            .open_buckets = &state->open_buckets,
+                            .index = index,
+                            .applied = state->applied};
     change.applied.index = index;
     change.applied.term = term;
     return change;
@@ -116,7 +128,12 @@ static enum err change_commit(struct state *state, struct change *change)
     AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
     applied_row_encode(&value, &change->applied);
     kv_batch_put(state->batch, row_key_slice(&key), bytes_slice(&value));
-    TRY(kv_write(change->lane, state->kv, state->batch));
+    bool has_buckets = change_has_table(change, TABLE_BUCKET_NAME);
+    if (has_buckets)
+        bucket_cache_write_begin(&state->buckets);
+    TRY(kv_write(change->lane, state->kv, state->batch)); /* failed: the cache stays shut */
+    if (has_buckets)
+        bucket_cache_write_end(&state->buckets);
     state->applied = change->applied;
     return OK;
 }

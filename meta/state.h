@@ -13,6 +13,7 @@
 #include "kv/kv.h"
 #include "meta/client.h"
 
+struct bucket_cache;
 struct state;
 
 enum {
@@ -31,6 +32,7 @@ enum err state_open(struct lane *lane, struct kv *kv, struct state **out_state);
 void state_free(struct state *state);
 DEFINE_AUTO(state, state_free)
 struct kv *state_kv(struct state *state);
+struct bucket_cache *state_bucket_cache(struct state *state);
 
 struct state_position {
     uint64_t index, term;

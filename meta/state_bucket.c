@@ -103,6 +103,11 @@ enum err apply_bucket_forget(struct change *change, const struct command_bucket 
 
 /* --- object role --- */
 
+static uint64_t *open_slot(struct change *change, uint64_t bucket_id)
+{
+    return &change->open_buckets->ids[bucket_id % OPEN_BUCKETS_MAX];
+}
+
 static enum err open_read(struct change *change, uint64_t bucket_id,
                           struct bucket_open_row *out_row)
 {
@@ -114,14 +119,22 @@ static enum err open_read(struct change *change, uint64_t bucket_id,
 static void open_write(struct change *change, uint64_t bucket_id, const struct bucket_open_row *row)
 {
     struct row_key key = row_key_1(TABLE_BUCKET, bucket_id);
+    *open_slot(change, bucket_id) = 0;
     CHANGE_WRITE(change, &key, bucket_open_row, row);
 }
 
 enum err bucket_check_open(struct change *change, uint64_t bucket_id)
 {
     struct bucket_open_row row;
+    uint64_t *slot = open_slot(change, bucket_id);
+    if (bucket_id != 0 && *slot == bucket_id)
+        return OK;
     TRY(open_read(change, bucket_id, &row));
-    return row.open ? OK : FAIL(ERR_NOT_FOUND, "bucket is closed");
+    if (!row.open)
+        return FAIL(ERR_NOT_FOUND, "bucket is closed");
+    if (change->count == 0) /* so it is the store's word, not that of this entry */
+        *slot = bucket_id;
+    return OK;
 }
 
 enum err apply_bucket_open(struct change *change, const struct command_bucket *command)

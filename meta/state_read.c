@@ -1,4 +1,5 @@
 /* Reads of single things, and of what belongs to one object. */
+#include "bucket_cache.h"
 #include "read.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -12,10 +13,16 @@ enum err state_bucket_find(struct lane *lane, struct state *state, struct slice 
 {
     if (name.bytes > META_BUCKET_NAME_BYTES_MAX)
         return FAIL(ERR_NOT_FOUND, "bucket name too long");
+    struct bucket_cache *cache = state_bucket_cache(state);
+    uint64_t version = bucket_cache_version(cache);
+    if (bucket_cache_get(cache, version, name, out_row))
+        return OK;
     struct row_key key = row_key_bytes(TABLE_BUCKET_NAME, name);
     AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
     TRY(read_row(lane, state, &key, &value));
-    return bucket_row_decode(bytes_slice(&value), out_row);
+    TRY(bucket_row_decode(bytes_slice(&value), out_row));
+    bucket_cache_put(cache, version, out_row);
+    return OK;
 }
 
 static enum err read_root(struct lane *lane, struct state *state, struct bytes *value,

@@ -258,6 +258,9 @@ static enum err open_drives(struct io *io, struct storage *storage,
         enum err err = drive_open(io, &drive_options, &drive);
         if (err == ERR_NOT_FOUND)
             explain_missing(storage, options->directories[i]);
+        if (err != OK && err != ERR_CANCELED)
+            log_error("storage: the drive does not open path=%s cause=%s", options->directories[i],
+                      err_text(err));
         TRY(err);
         err = check_identity(storage, drive);
         if (err != OK) {

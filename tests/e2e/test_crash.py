@@ -31,7 +31,7 @@ def crash_many_times(server, cycles):
     crowd = Crowd(server, "crash", WORKER_COUNT)
     moments = random.Random(6)
     for _ in range(cycles):
-        crash_and_check(server, crowd, moments.uniform(0.05, 1.2))
+        crash_and_check(server, crowd, moments.uniform(0.05, 0.6))
     assert crowd.acknowledged > 10 * cycles, "too little was written to show anything"
     server.restart()
     crowd.check()

@@ -17,7 +17,7 @@ OBJECTS = {f"object {index}": (index + 1, size) for index, size in enumerate(
     [0, 1, 100, 5000, 16 << 10, (16 << 10) + 1, 65536, 200_000, 1 << 20, 5_000_000]
 )}  # fmt: skip
 MULTIPART = [(100, 5 << 20), (101, 12345)]
-FLIPS_PER_KIND = {"default": 5, "full": 60}
+FLIPS_PER_KIND = {"default": 3, "full": 60}
 
 
 def expected_objects():

@@ -115,7 +115,7 @@ def test_leaves_while_an_answer_is_sent(hostile):
         connection.send(connection.signed_head("GET", encode_path("bucket", "large"))[0])
         left = read
         while left > 0:
-            left -= len(connection.socket.recv(min(left, 65536)))
+            left -= len(connection.reader.file.read(min(left, 65536)))
         connection.reset()
     baseline.check()
 
@@ -142,6 +142,18 @@ def test_many_that_leave_at_once(hostile):
     for connection in connections:
         connection.reset()
     baseline.check()
+
+
+def test_a_client_that_half_closes_is_let_go(hostile):
+    """Its FIN may arrive in one event with the request: nothing comes after it, so nothing may be waited for."""
+    lingering = 0
+    for _ in range(20):
+        with Connection(hostile) as connection:
+            connection.send(connection.signed_head("GET", encode_path("bucket", "none"))[0])
+            connection.socket.shutdown(1)
+            assert connection.read_answer_if_any() is not None
+            lingering += not connection.is_closed(2)
+    assert lingering == 0, f"{lingering} of 20"
 
 
 # Stalling
@@ -305,8 +317,8 @@ def test_refused_before_the_body(hostile):
 def test_continue_is_sent_to_a_good_head(hostile):
     with Connection(hostile) as connection:
         connection.send(put_head(connection, 5, "good", expect="100-continue"))
-        assert connection.socket.recv(12).startswith(b"HTTP/1.1 100")
-        while not connection.socket.recv(1) == b"\n" or not connection.socket.recv(2) == b"\r\n":
+        assert connection.reader.file.readline().startswith(b"HTTP/1.1 100")
+        while connection.reader.file.readline() != b"\r\n":
             pass
         connection.send(b"hello")
         assert connection.read_answer("PUT").status == 200
@@ -398,10 +410,9 @@ def test_ambiguous_heads_are_answered_and_closed(hostile, case):
 def test_heads_that_are_none(hostile, head):
     with Connection(hostile) as connection:
         connection.send(head)
-        connection.socket.shutdown(1)
         answer = connection.read_answer_if_any()
         assert answer is None or answer.status >= 400, answer
-        assert connection.is_closed()
+        assert (answer is not None and not answer.will_close) or connection.is_closed()
 
 
 @pytest.mark.parametrize("case", ["many headers", "long header", "long target", "long head"])

@@ -170,6 +170,22 @@ class Answer:
         return f"<{self.status} {dict(self.headers)} {self.body[:600]!r}>"
 
 
+class Reader:
+    """What http.client takes for a socket: all answers of a connection come from one buffer, which none may close."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def makefile(self, _mode):
+        return self
+
+    def close(self):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
 class Connection:
     """One TCP connection; requests are sent as told, answers read with http.client's parser."""
 
@@ -177,6 +193,7 @@ class Connection:
         self.server = server
         self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = Reader(self.socket.makefile("rb"))
         self.host = f"127.0.0.1:{server.port}"
 
     def __enter__(self):
@@ -186,19 +203,20 @@ class Connection:
         self.close()
 
     def close(self):
+        self.reader.file.close()
         self.socket.close()
 
     def reset(self):
         """Close with RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
+        self.close()
 
     def send(self, data):
         self.socket.sendall(data)
 
     def read_answer(self, method="GET"):
         while True:
-            response = http.client.HTTPResponse(self.socket, method=method)
+            response = http.client.HTTPResponse(self.reader, method=method)
             response.begin()
             if response.status == 100:
                 continue
@@ -215,7 +233,7 @@ class Connection:
         """Whether the server ends the connection, without sending anything more, within that time."""
         self.socket.settimeout(seconds)
         try:
-            return self.socket.recv(1) == b""
+            return self.reader.file.read(1) == b""
         except ConnectionResetError:
             return True
         except TimeoutError:
@@ -262,7 +280,7 @@ def receive_stream(server, bucket, key, on_bytes):
     with Connection(server, timeout=120) as connection:
         head, _ = connection.signed_head("GET", encode_path(bucket, key), payload=EMPTY_SHA256)
         connection.send(head)
-        response = http.client.HTTPResponse(connection.socket, method="GET")
+        response = http.client.HTTPResponse(connection.reader, method="GET")
         response.begin()
         while piece := response.read(1 << 20):
             on_bytes(piece)

@@ -1,11 +1,14 @@
 /* The whole node in the simulator: S3 requests, signed like a client's, against gateway,
- * metadata and storage on a simulated disk, through power cuts at random events.
+ * metadata and storage on a simulated disk, through power cuts, kills and orderly stops at random
+ * events, with disks that fail, fill up or hang for a while in some lives. A last life without
+ * faults looks whether nothing is left that no object needs.
  *
  * sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]
  *
  * Each key belongs to one client fiber, so what a key may hold is a short list: the last
  * acknowledged state, and the states of requests since then whose outcome nobody was told.
- * Reading a key back must give one of them, bit for bit. */
+ * Reading a key back must give one of them, bit for bit. 4xx, 503 and 507 promise that nothing
+ * happened. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -16,6 +19,7 @@
 #include "runtime/sync.h"
 #include "s3/date.h"
 #include "s3/signer.h"
+#include "storaged/server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,8 +31,29 @@ enum {
     CANDIDATES_MAX = 64,
     ANSWER_BYTES_MAX = 16 << 20,
     PART_BYTES_MIN = 5 << 20,
+    UPLOADS_MAX = 1024,
+    /* Longer than the metadata keeps blocks of writers that went away. */
+    INTENT_SECONDS = 20 * 60,
 };
 #define LIFE_NS_MAX (600 * IO_NS_PER_S)
+#define AUDIT_NS_MAX (7200 * IO_NS_PER_S)
+
+/* What strikes the disk for some events of a life. */
+static const struct sim_fault disk_faults[] = {
+    {.prefix = "/data/segments", .read_fails = true},
+    {.prefix = "/data/meta/log", .read_fails = true},
+    {.prefix = "/data/segments", .write_fails = true},
+    {.prefix = "/data/meta/log", .write_fails = true},
+    {.prefix = "/data", .write_fails = true},
+    {.prefix = "/data/segments", .sync_fails = true},
+    {.prefix = "/data/meta/log", .sync_fails = true},
+    {.prefix = "/data", .sync_fails = true},
+    {.prefix = "/data/segments", .full = true},
+    {.prefix = "/data/meta/log", .full = true},
+    {.prefix = "/data", .full = true},
+    {.prefix = "/data", .latency_ns = 3 * IO_NS_PER_S},
+};
+enum { DISK_FAULT_COUNT = sizeof disk_faults / sizeof disk_faults[0] };
 
 /* Each removes one sync; the run must then fail (tests/tools/mutants.sh). */
 static const struct mutant {
@@ -49,8 +74,16 @@ static const char secret_key[] = "simulator-secret";
 /* What a key may hold: bytes made from a seed, or nothing. */
 struct content {
     bool exists;
+    bool late; /* a write of this life without outcome: it may still take effect */
     uint64_t seed;
     uint32_t bytes;
+    uint32_t parts; /* of a multipart upload, else 0 */
+};
+
+/* Made and not known to be ended. */
+struct open_upload {
+    const struct key_state *key;
+    char *id;
 };
 
 struct key_state {
@@ -68,10 +101,14 @@ struct world {
     struct key_state keys[CLIENTS * KEYS_PER_CLIENT];
     uint64_t next_seed;
     uint64_t acknowledged, unknown, refused, verified;
+    struct open_upload uploads[UPLOADS_MAX];
+    uint32_t upload_count;
+    const struct mutant *mutant;
+    bool faulty; /* the disk fails in this life */
     bool bucket_made;
     bool running; /* clients go on */
     bool ended;   /* the node fiber is through */
-    bool started; /* node_start succeeded */
+    bool auditing;
     bool verbose;
 };
 
@@ -170,6 +207,8 @@ static void perform(struct io *io, struct world *world, const struct request *re
     memory->exchange.headers = (struct bytes){0};
     for (uint32_t i = 0; i < memory->exchange.head.header_count; i++)
         memory->headers[i] = (struct s3_header){0}; /* they pointed into this frame */
+    if (*out_status == 0 || *out_status >= 500)
+        (void)io_sleep_ms(io, 20); /* a fenced node answers at once; canceled: the end comes */
 }
 
 /* --- what a key may hold --- */
@@ -184,17 +223,41 @@ static void key_unknown(struct world *world, struct key_state *key, struct conte
 {
     if (key->candidate_count == CANDIDATES_MAX)
         die(world, "too many unknown outcomes", key->name);
+    content.late = true;
     key->candidates[key->candidate_count++] = content;
 }
 
+/* The key was read: it held `content`, or a write that is still on its way comes after it. */
+static void key_found(struct key_state *key, struct content content)
+{
+    struct content late[CANDIDATES_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < key->candidate_count; i++)
+        if (key->candidates[i].late)
+            late[count++] = key->candidates[i];
+    content.late = false;
+    key_acknowledge(key, content);
+    for (uint32_t i = 0; i < count && key->candidate_count < CANDIDATES_MAX; i++)
+        key->candidates[key->candidate_count++] = late[i];
+}
+
+/* What was on its way when the process ended has taken effect or never will. */
+static void keys_settle(struct world *world)
+{
+    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++)
+        for (uint32_t k = 0; k < world->keys[i].candidate_count; k++)
+            world->keys[i].candidates[k].late = false;
+}
+
 /* Success, certainly no effect, or nobody knows. */
-static void key_outcome(struct world *world, struct key_state *key, unsigned status,
+static void key_outcome(struct io *io, struct world *world, struct key_state *key, unsigned status,
                         struct content content)
 {
+    bool refused = (status >= 400 && status < 500) || status == 503 || status == 507;
     if (status >= 200 && status < 300) {
         world->acknowledged++;
         key_acknowledge(key, content);
-    } else if (status >= 400 && status < 500) {
+    } else if (refused && !io_canceled(io)) {
         world->refused++;
     } else {
         world->unknown++;
@@ -207,7 +270,7 @@ static void key_target(const struct key_state *key, char *out, size_t bytes, con
     snprintf(out, bytes, "/bucket/%s%s", key->name, query);
 }
 
-/* Read the key; it must hold one of its candidates, which then is the only one. */
+/* Read the key; it must hold one of its candidates. */
 static void key_verify(struct io *io, struct world *world, struct key_state *key)
 {
     char target[160];
@@ -224,7 +287,7 @@ static void key_verify(struct io *io, struct world *world, struct key_state *key
             i++;
         if (i == key->candidate_count)
             die(world, "wrong bytes", key->name);
-        key_acknowledge(key, key->candidates[i]);
+        key_found(key, key->candidates[i]);
         world->verified++;
     } else if (status == 404) {
         uint32_t i = 0;
@@ -232,9 +295,9 @@ static void key_verify(struct io *io, struct world *world, struct key_state *key
             i++;
         if (i == key->candidate_count)
             die(world, "acknowledged object lost", key->name);
-        key_acknowledge(key, (struct content){0});
+        key_found(key, (struct content){0});
         world->verified++;
-    } else if (!io_canceled(io) && status != 503 && status != 0) {
+    } else if (!io_canceled(io) && !world->faulty && status != 503 && status != 0) {
         fprintf(stderr, "sim_node: status %u %.*s\n", status, SLICE_PRINT(body));
         die(world, "unexpected answer to GET", key->name);
     }
@@ -281,7 +344,7 @@ static void put_object(struct io *io, struct world *world, struct key_state *key
     perform(io, world, &put, &memory, &status);
     memory_exchange_deinit(&memory);
     mem_free(body);
-    key_outcome(world, key, status, content);
+    key_outcome(io, world, key, status, content);
 }
 
 static void delete_object(struct io *io, struct world *world, struct key_state *key)
@@ -293,7 +356,7 @@ static void delete_object(struct io *io, struct world *world, struct key_state *
     unsigned status;
     perform(io, world, &request, &memory, &status);
     memory_exchange_deinit(&memory);
-    key_outcome(world, key, status, (struct content){0});
+    key_outcome(io, world, key, status, (struct content){0});
 }
 
 /* Copy one of the client's own keys onto another: its candidates become possible there. */
@@ -315,7 +378,9 @@ static void copy_object(struct io *io, struct world *world, struct key_state *ke
         return;
     if (status == 404)
         die(world, "copy source lost", source->name);
-    key_outcome(world, key, status, source->candidates[0]);
+    struct content content = source->candidates[0];
+    content.late = false;
+    key_outcome(io, world, key, status, content);
 }
 
 /* The text between <name> and </name>, copied; empty when absent. */
@@ -360,6 +425,7 @@ static void multipart(struct io *io, struct world *world, struct key_state *key)
     struct content content = {.exists = true, .seed = world->next_seed++};
     uint32_t last = 1 + (uint32_t)draw(world, 400 << 10);
     content.bytes = (part_count - 1) * PART_BYTES_MIN + last;
+    content.parts = part_count;
     char target[160];
     key_target(key, target, sizeof target, "?uploads");
     struct request create = {.method = "POST", .target = target};
@@ -368,8 +434,11 @@ static void multipart(struct io *io, struct world *world, struct key_state *key)
     perform(io, world, &create, &memory, &status);
     AUTO_STRING upload = element_text(bytes_slice(&memory.answer), "UploadId");
     memory_exchange_deinit(&memory);
-    if (status != 200)
+    if (status != 200 || world->upload_count == UPLOADS_MAX)
         return;
+    /* Stays there for the audit: an upload that has ended is not found then. */
+    world->uploads[world->upload_count++] =
+        (struct open_upload){.key = key, .id = mem_format("%s", upload)};
     uint8_t *body = mem_alloc(content.bytes + 8);
     fill(body, content.bytes, content.seed);
     AUTO_VALUE(bytes) complete = {.max = 4096};
@@ -397,7 +466,7 @@ static void multipart(struct io *io, struct world *world, struct key_state *key)
     perform(io, world, &request, &memory, &status);
     memory_exchange_deinit(&memory);
     if (!aborts)
-        key_outcome(world, key, status, content);
+        key_outcome(io, world, key, status, content);
 }
 
 static void client_step(struct io *io, struct world *world, unsigned client)
@@ -453,7 +522,7 @@ static void make_bucket(struct io *io, struct world *world)
     unsigned status;
     perform(io, world, &put, &memory, &status);
     memory_exchange_deinit(&memory);
-    if (status == 200 || status == 409)
+    if (status == 200 || (status == 409 && !world->faulty))
         world->bucket_made = true;
 }
 
@@ -461,6 +530,78 @@ static void verify_all(struct io *io, struct world *world)
 {
     for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT && !io_canceled(io); i++)
         key_verify(io, world, &world->keys[i]);
+}
+
+/* Writers in the last life would hold open leases; so it only reads. */
+static void serve_clients(struct io *io, struct world *world)
+{
+    struct client clients[CLIENTS];
+    struct fiber_group group;
+    fiber_group_init(&group);
+    for (unsigned i = 0; i < CLIENTS && !io_canceled(io); i++) {
+        clients[i] = (struct client){.world = world, .number = i};
+        if (fiber_group_spawn(io, &group, client_fiber, &clients[i]) != OK)
+            die(world, "no fiber", "");
+    }
+    fiber_group_wait(io, &group);
+    if (!io_canceled(io))
+        verify_all(io, world);
+}
+
+/* --- audit --- */
+
+static void abort_uploads(struct io *io, struct world *world)
+{
+    for (uint32_t i = 0; i < world->upload_count; i++) {
+        AUTO_STRING target =
+            mem_format("/bucket/%s?uploadId=%s", world->uploads[i].key->name, world->uploads[i].id);
+        struct request request = {.method = "DELETE", .target = target};
+        struct memory_exchange memory;
+        unsigned status;
+        perform(io, world, &request, &memory, &status);
+        memory_exchange_deinit(&memory);
+        if (status != 204 && status != 404)
+            die(world, "upload is not aborted", target);
+    }
+}
+
+/* Copies share the blocks of what they were made from, which has the same seed. */
+static uint64_t records_wanted(struct world *world)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++) {
+        const struct content *content = &world->keys[i].candidates[0];
+        if (world->keys[i].candidate_count != 1)
+            die(world, "outcome is not known after reading", world->keys[i].name);
+        bool seen = !content->exists;
+        for (unsigned k = 0; k < i && !seen; k++)
+            seen = world->keys[k].candidates[0].exists &&
+                   world->keys[k].candidates[0].seed == content->seed;
+        if (!seen)
+            count += content->parts > 0 ? content->parts : content->bytes > META_INLINE_BYTES_MAX;
+    }
+    return count;
+}
+
+/* Nothing is left on the drive but what objects need. */
+static void audit(struct io *io, struct world *world)
+{
+    abort_uploads(io, world);
+    for (unsigned i = 0; i < INTENT_SECONDS && !io_canceled(io); i++)
+        (void)io_sleep_ms(io, 1000); /* never canceled here */
+    struct storage *storage = node_storage(world->node);
+    if (storage_collect(io, storage) != OK)
+        die(world, "collection fails", "");
+    (void)io_sleep_ms(io, 1000); /* rows on their way to the index */
+    struct drive_status status;
+    if (storage_drives(io, storage, &status, 1) != 1 || status.fenced)
+        die(world, "drive is not there", "");
+    uint64_t wanted = records_wanted(world);
+    if (status.record_count != wanted) {
+        fprintf(stderr, "sim_node: records=%llu wanted=%llu\n",
+                (unsigned long long)status.record_count, (unsigned long long)wanted);
+        die(world, "orphans, or records lost", "");
+    }
 }
 
 static void node_fiber(struct io *io, void *argument)
@@ -476,28 +617,21 @@ static void node_fiber(struct io *io, void *argument)
         .root_password = secret_key,
         .storage_segment_bytes = 160 << 20,
         .log_segment_bytes = 4 << 20,
+        .drive_bytes_min = 1 << 20,
     };
     enum err err = node_start(io, &options, &world->node);
     if (err == OK) {
-        world->started = true;
-        while (!world->bucket_made && !io_canceled(io))
+        while (!world->bucket_made && !io_canceled(io) && world->running)
             make_bucket(io, world);
         verify_all(io, world);
-        struct client clients[CLIENTS];
-        struct fiber_group group;
-        fiber_group_init(&group);
-        for (unsigned i = 0; i < CLIENTS && !io_canceled(io); i++) {
-            clients[i] = (struct client){.world = world, .number = i};
-            if (fiber_group_spawn(io, &group, client_fiber, &clients[i]) != OK)
-                die(world, "no fiber", "");
-        }
-        fiber_group_wait(io, &group);
-        if (!io_canceled(io))
-            verify_all(io, world);
+        if (world->auditing)
+            audit(io, world);
+        else
+            serve_clients(io, world);
         struct node *node = world->node;
         world->node = NULL;
         node_stop(io, node);
-    } else if (!io_canceled(io)) {
+    } else if (!io_canceled(io) && !world->faulty) {
         fprintf(stderr, "sim_node: %s\n", err_text(err));
         die(world, "node does not start", "");
     }
@@ -525,42 +659,113 @@ static uint64_t draw_for_kv(void *context, uint64_t bound)
     return draw(context, bound);
 }
 
-/* Run the node until a random event, cut its power, roll the stores back. The last life ends
- * in order. */
-static void live(struct world *world, bool last)
+static void run_until(struct world *world, uint64_t events, uint64_t until_ns)
+{
+    struct cut cut = {.world = world, .at_event = sim_event_count(world->sim) + events};
+    sim_run(world->sim, cut_reached, &cut, until_ns);
+}
+
+/* Let the disk fail at some event, for a few events or to the end of the life. */
+static void run_with_fault(struct world *world, uint64_t life_events, uint64_t until_ns)
+{
+    run_until(world, draw(world, life_events), until_ns);
+    sim_set_fault(world->machine, &disk_faults[draw(world, DISK_FAULT_COUNT)]);
+    run_until(world, draw(world, 2) == 0 ? draw(world, 30) : draw(world, life_events), until_ns);
+    sim_clear_faults(world->machine);
+    if (world->mutant != NULL)
+        sim_set_fault(world->machine, &world->mutant->fault);
+    run_until(world, draw(world, life_events), until_ns);
+}
+
+static void end_in_order(struct world *world, uint64_t until_ns)
+{
+    world->running = false;
+    if (!sim_run(world->sim, life_ended, world, until_ns))
+        die(world, "node does not stop", "");
+    sim_stop(world->machine);
+}
+
+enum ending { POWER_CUT, KILL, ORDERLY };
+
+static void end_life(struct world *world, enum ending ending, uint64_t until_ns)
+{
+    switch (ending) {
+    case POWER_CUT:
+        sim_power_cut(world->machine);
+        break;
+    case KILL:
+        sim_kill(world->machine);
+        break;
+    case ORDERLY:
+        end_in_order(world, until_ns);
+        break;
+    }
+    kv_memory_crash(world->stores, draw_for_kv, world);
+    keys_settle(world);
+    sim_power_on(world->machine);
+}
+
+static void begin_life(struct world *world)
 {
     world->running = true;
-    world->ended = world->started = false;
+    world->ended = false;
     world->node = NULL;
     if (sim_spawn(world->machine, 0, node_fiber, world) != OK)
         die(world, "no fiber", "");
+}
+
+/* Run the node until a random event, then end it and roll the stores back. */
+static void live(struct world *world, enum ending ending)
+{
+    /* With a mutant nothing else is to be the reason of a failure. */
+    world->faulty = world->mutant == NULL && draw(world, 3) == 0;
+    begin_life(world);
     uint64_t until_ns = sim_now_ns(world->sim) + LIFE_NS_MAX;
     /* Half the cuts fall into the start: formatting, recovery, the first entries. */
     uint64_t life_events = draw(world, 2) == 0 ? 1500 : 12000;
-    struct cut cut = {
-        .world = world,
-        .at_event = sim_event_count(world->sim) + draw(world, life_events),
-    };
-    sim_run(world->sim, cut_reached, &cut, until_ns);
-    if (world->ended)
+    if (world->faulty)
+        run_with_fault(world, life_events, until_ns);
+    else
+        run_until(world, draw(world, life_events), until_ns);
+    if (world->ended && !world->faulty)
         die(world, "node ended by itself", "");
-    if (last) {
-        world->running = false;
-        if (!sim_run(world->sim, life_ended, world, until_ns))
-            die(world, "node does not stop", "");
-        sim_stop(world->machine);
-        return;
+    end_life(world, ending, until_ns + LIFE_NS_MAX);
+    world->faulty = false;
+}
+
+/* Read everything, and count what the drive holds. */
+static void live_audit(struct world *world)
+{
+    world->auditing = true;
+    begin_life(world);
+    uint64_t until_ns = sim_now_ns(world->sim) + AUDIT_NS_MAX;
+    if (!sim_run(world->sim, life_ended, world, until_ns))
+        die(world, "audit does not end", "");
+    sim_stop(world->machine);
+}
+
+static enum ending draw_ending(struct world *world)
+{
+    switch (draw(world, 5)) {
+    case 0:
+        return KILL;
+    case 1:
+        return ORDERLY;
+    default: /* the rest of the draw */
+        return POWER_CUT;
     }
-    sim_power_cut(world->machine);
-    kv_memory_crash(world->stores, draw_for_kv, world);
-    sim_power_on(world->machine);
 }
 
 static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mutant, bool verbose,
                          struct world *totals)
 {
-    struct world world = {.verbose = verbose, .next_seed = seed << 20};
-    world.sim = sim_new(&(struct sim_options){.seed = seed});
+    struct world world = {.verbose = verbose, .next_seed = seed << 20, .mutant = mutant};
+    struct sim_options options = {
+        .seed = seed,
+        .latency_spike_ppm = seed % 4 == 1 ? 2000 : 0,
+        .disk_bytes = seed % 4 == 2 ? UINT64_C(96) << 20 : 0, /* fills up */
+    };
+    world.sim = sim_new(&options);
     world.machine = sim_machine_new(world.sim, REACTORS);
     if (mutant != NULL)
         sim_set_fault(world.machine, &mutant->fault);
@@ -572,7 +777,10 @@ static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mut
         key_acknowledge(&world.keys[i], (struct content){0});
     }
     for (unsigned life = 0; life < lives; life++)
-        live(&world, life + 1 == lives);
+        live(&world, life + 1 == lives ? ORDERLY : draw_ending(&world));
+    live_audit(&world);
+    for (uint32_t i = 0; i < world.upload_count; i++)
+        mem_free(world.uploads[i].id);
     uint64_t hash = sim_trace_hash(world.sim);
     totals->acknowledged += world.acknowledged;
     totals->unknown += world.unknown;

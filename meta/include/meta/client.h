@@ -199,10 +199,12 @@ enum err meta_lease_close_stale(struct io *io, struct meta_client *client, uint6
                                 uint64_t boot);
 
 /* Keep a finished block of an object still being written. `*intent` 0 makes a new intent.
- * Dropped 15 minutes of Tick time after its last stage. ERR_STALE_EPOCH: lease closed or
- * intent gone. */
+ * Dropped 15 minutes of Tick time after its last stage or renewal. ERR_STALE_EPOCH: lease closed
+ * or intent gone. */
 enum err meta_block_stage(struct io *io, struct meta_client *client, uint64_t bucket_id,
                           const struct lease *lease, const struct block_ref *ref, uint64_t *intent);
+/* The object is still being written. ERR_STALE_EPOCH: the intent is gone. */
+enum err meta_intent_renew(struct io *io, struct meta_client *client, uint64_t intent);
 /* Give staged blocks up now. OK when the intent is gone already. */
 enum err meta_intent_drop(struct io *io, struct meta_client *client, uint64_t intent);
 

@@ -21,9 +21,11 @@ struct meta_server_options {
     struct metrics *metrics;
     uint64_t log_segment_bytes; /* 0 = 64 MiB */
     uint64_t flush_log_bytes;   /* flush the store after this much log, 0 = 64 MiB */
-    uint64_t state_cache_bytes; /* 0 = 32 MiB */
+    uint64_t state_cache_bytes; /* 0 = 128 MiB */
 };
 
+/* Whether a replica was made whole in the directory. */
+enum err meta_server_probe(struct io *io, const char *directory, bool *out_made);
 /* `io` is the home reactor. ERR_CORRUPT, ERR_MISMATCH (another cluster or replica),
  * ERR_UNSUPPORTED (version), ERR_LOCKED, each with a log line that says what and where. Returns
  * when the replica serves or cannot. */

@@ -424,6 +424,12 @@ enum err meta_block_stage(struct io *io, struct meta_client *client, uint64_t bu
     return io_yield(io);
 }
 
+enum err meta_intent_renew(struct io *io, struct meta_client *client, uint64_t intent)
+{
+    assert_true(intent > 0 && intent <= client->cluster->intents);
+    return io_yield(io);
+}
+
 enum err meta_intent_drop(struct io *io, struct meta_client *client, uint64_t intent)
 {
     (void)io;

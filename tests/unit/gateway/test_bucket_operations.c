@@ -66,7 +66,8 @@ static void create_refuses_what_it_cannot_do(void **state)
         unsigned status;
         const char *code;
     } cases[] = {
-        {"x-amz-acl: public-read", 400, "AccessControlListNotSupported"},
+        {"x-amz-acl: public-read", 400, "InvalidBucketAclWithObjectOwnership"},
+        {"x-amz-acl: nonsense", 400, "InvalidArgument"},
         {"x-amz-bucket-object-lock-enabled: true", 501, "NotImplemented"},
         {"x-amz-object-ownership: ObjectWriter", 501, "NotImplemented"},
         {"x-amz-object-ownership: Nobody", 400, "InvalidArgument"},

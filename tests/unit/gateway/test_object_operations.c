@@ -520,6 +520,7 @@ static void attributes_of_an_object_are_those_asked_for(void **state)
     expected.code = "InvalidArgument";
     expect(cluster, &expected);
     expected.call.headers[0] = NULL;
+    expected.code = "InvalidRequest";
     expect(cluster, &expected);
 }
 

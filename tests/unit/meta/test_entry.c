@@ -59,6 +59,7 @@ static const struct {
      {.type = COMMAND_BLOCK_STAGE,
       .stage = {.bucket_id = 1, .use = {.ref = {.id = {1, 2}, .bytes = 3}, .lease_to = 9}}}},
     {"intent drop", {.type = COMMAND_INTENT_DROP, .intent = 77}},
+    {"intent renew", {.type = COMMAND_INTENT_RENEW, .intent = 77}},
     {"free done", {.type = COMMAND_FREE_DONE, .free_done = {.positions = positions, .count = 2}}},
     {"expand", {.type = COMMAND_EXPAND}},
 };

@@ -297,6 +297,28 @@ static void an_intent_that_is_not_renewed_is_dropped(void **unused)
     world_deinit(&world);
 }
 
+static void a_renewed_intent_lasts(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    uint64_t intent = 0;
+    struct block_ref ref = block_next(&world, 5);
+    assert_int_equal(
+        meta_block_stage(NULL, world.client, world.bucket_id, &world.lease, &ref, &intent), OK);
+    for (unsigned i = 0; i < 300; i++) {
+        server_tick(world.server, 10000);
+        if (i % 60 == 59) { /* 600 s */
+            server_open_session(world.server);
+            assert_int_equal(meta_intent_renew(NULL, world.client, intent), OK);
+        }
+    }
+    assert_int_equal(put_blocks(&world, "slow", &ref, &world.lease, 1, intent), OK);
+    assert_int_equal(free_count(&world), 0);
+    assert_int_equal(meta_intent_renew(NULL, world.client, intent), ERR_STALE_EPOCH);
+    world_deinit(&world);
+}
+
 static void an_intent_holds_as_many_blocks_as_an_object(void **unused)
 {
     (void)unused;
@@ -395,6 +417,7 @@ int main(void)
         cmocka_unit_test(leases_close_in_any_order),
         cmocka_unit_test(a_new_boot_closes_the_leases_of_earlier_ones),
         cmocka_unit_test(an_intent_that_is_not_renewed_is_dropped),
+        cmocka_unit_test(a_renewed_intent_lasts),
         cmocka_unit_test(an_intent_holds_as_many_blocks_as_an_object),
         cmocka_unit_test(copies_outlive_their_source_and_carry_their_own_attributes),
         cmocka_unit_test(commit_times_do_not_go_back_for_a_key),

@@ -116,6 +116,8 @@ static void complete_judges_the_parts_named(void **unused)
     uint64_t late = 0;
     struct block_ref block = block_next(&world, 10);
     assert_int_equal(put_part(&world, upload, 1, &block, &late), ERR_NOT_FOUND);
+    /* A repetition with other parts is none: they are not what is there. */
+    assert_int_equal(complete(&world, upload, good, 1), ERR_NOT_FOUND);
     /* Once another version is there, a repeated complete is told so. */
     remove_key(&world, KEY);
     assert_int_equal(complete(&world, upload, good, 2), ERR_NOT_FOUND);

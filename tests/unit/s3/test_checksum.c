@@ -1,5 +1,6 @@
 /* Names, texts, streaming digests and what multipart uploads make of them. */
 #include "s3/checksum.h"
+#include <assert.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

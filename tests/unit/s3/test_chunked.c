@@ -138,15 +138,15 @@ static const struct {
     {"no length given", "", -1, "3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n", S3_OK},
     {"size in capitals", "", -1, "A\r\n0123456789\r\n0\r\n\r\n", S3_OK},
     {"leading zeros", "", -1, "0000000000000003\r\nabc\r\n0\r\n\r\n", S3_OK},
-    {"17 digits", "", -1, "00000000000000003\r\nabc\r\n0\r\n\r\n", S3_INVALID_CHUNK_SIZE},
-    {"not hexadecimal", "", -1, "g\r\n", S3_INVALID_CHUNK_SIZE},
-    {"no size", "", -1, "\r\n", S3_INVALID_CHUNK_SIZE},
-    {"negative", "", -1, "-1\r\n", S3_INVALID_CHUNK_SIZE},
-    {"space", "", -1, "3 \r\nabc\r\n", S3_INVALID_CHUNK_SIZE},
-    {"LF alone", "", -1, "3\nabc\r\n", S3_INVALID_CHUNK_SIZE},
-    {"extension", "", -1, "3;a=b\r\nabc\r\n", S3_INVALID_CHUNK_SIZE},
+    {"17 digits", "", -1, "00000000000000003\r\nabc\r\n0\r\n\r\n", S3_INCOMPLETE_BODY},
+    {"not hexadecimal", "", -1, "g\r\n", S3_INCOMPLETE_BODY},
+    {"no size", "", -1, "\r\n", S3_INCOMPLETE_BODY},
+    {"negative", "", -1, "-1\r\n", S3_INCOMPLETE_BODY},
+    {"space", "", -1, "3 \r\nabc\r\n", S3_INCOMPLETE_BODY},
+    {"LF alone", "", -1, "3\nabc\r\n", S3_INCOMPLETE_BODY},
+    {"extension", "", -1, "3;a=b\r\nabc\r\n", S3_INCOMPLETE_BODY},
     {"huge chunk", "", -1, "ffffffffffffffff\r\n", S3_ENTITY_TOO_LARGE},
-    {"chunk longer than its size", "", -1, "3\r\nabcd\r\n", S3_INVALID_CHUNK_SIZE},
+    {"chunk longer than its size", "", -1, "3\r\nabcd\r\n", S3_INCOMPLETE_BODY},
     {"longer than announced", "", 3, "4\r\nabcd\r\n0\r\n\r\n", S3_INCOMPLETE_BODY},
     {"shorter than announced", "", 4, "3\r\nabc\r\n0\r\n\r\n", S3_INCOMPLETE_BODY},
     {"ends in a size", "", -1, "3", S3_INCOMPLETE_BODY},
@@ -156,7 +156,7 @@ static const struct {
     {"ends before the last line", "", 3, "3\r\nabc\r\n0\r\n", S3_INCOMPLETE_BODY},
     {"nothing", "", 0, "", S3_INCOMPLETE_BODY},
     {"half of the extra CRLF", "", 0, "0\r\n\r\n\r", S3_INCOMPLETE_BODY},
-    {"something behind the end", "", 0, "0\r\n\r\nx", S3_INVALID_CHUNK_SIZE},
+    {"something behind the end", "", 0, "0\r\n\r\nx", S3_INCOMPLETE_BODY},
     {"something behind the extra CRLF", "", 0, "0\r\n\r\n\r\nx", S3_INVALID_REQUEST},
     {"trailer not announced", "", -1, "0\r\nx-a:1\r\n\r\n", S3_MALFORMED_TRAILER},
     {"trailer missing", "x-a", -1, "0\r\n\r\n", S3_MALFORMED_TRAILER},
@@ -194,8 +194,7 @@ static void an_unsigned_body_follows_its_grammar(void **state)
 static void build_signed(struct s3_chunk_signing signing, struct bytes *out)
 {
     const struct s3_header trailer = {SLICE_LITERAL(CRC_NAME), SLICE_LITERAL("AAAAAA==")};
-    s3_signer_chunk(&signing, SLICE_LITERAL("hello "), out);
-    s3_signer_chunk(&signing, SLICE_LITERAL("world"), out);
+    s3_signer_chunk(&signing, SLICE_LITERAL("hello world"), out);
     s3_signer_chunk(&signing, SLICE_LITERAL(""), out);
     s3_signer_trailer(&signing, &trailer, 1, out);
 }
@@ -240,7 +239,11 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
     struct s3_chunk_signing signing =
         example_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
     struct s3_chunk_signing chain = signing;
-    const char *const texts[] = {"aaaa", "bbbb", ""};
+    static uint8_t text[2][S3_CHUNK_SIGNED_BYTES_MIN];
+    memset(text[0], 'a', sizeof text[0]);
+    memset(text[1], 'b', sizeof text[1]);
+    const struct slice texts[] = {slice_of(text[0], sizeof text[0]),
+                                  slice_of(text[1], sizeof text[1]), slice_of(NULL, 0)};
     static const struct {
         int order[4];
         int count;
@@ -253,12 +256,14 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
         {{2}, 1, S3_SIGNATURE_DOES_NOT_MATCH},
         {{0, 1}, 2, S3_INCOMPLETE_BODY},
     };
-    struct bytes built[3] = {{.max = 256}, {.max = 256}, {.max = 256}};
+    enum { BUILT_BYTES_MAX = S3_CHUNK_SIGNED_BYTES_MIN + 256 };
+    struct bytes built[3] = {
+        {.max = BUILT_BYTES_MAX}, {.max = BUILT_BYTES_MAX}, {.max = BUILT_BYTES_MAX}};
     for (int i = 0; i < 3; i++)
-        s3_signer_chunk(&chain, slice_of_text(texts[i]), &built[i]);
+        s3_signer_chunk(&chain, texts[i], &built[i]);
     bytes_append_text(&built[2], "\r\n");
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
-        AUTO_VALUE(bytes) body = {.max = 4096};
+        AUTO_VALUE(bytes) body = {.max = 4 * BUILT_BYTES_MAX};
         for (int j = 0; j < orders[i].count; j++)
             bytes_append(&body, bytes_slice(&built[orders[i].order[j]]));
         AUTO(s3_chunked) chunked = chunked_of(
@@ -267,6 +272,36 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
     }
     for (int i = 0; i < 3; i++)
         bytes_deinit(&built[i]);
+}
+
+static void a_small_signed_chunk_is_the_last(void **state)
+{
+    (void)state;
+    struct s3_chunk_signing signing =
+        example_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
+    static uint8_t text[S3_CHUNK_SIGNED_BYTES_MIN];
+    static const struct {
+        size_t bytes[3];
+        enum s3_error error;
+    } cases[] = {
+        {{1, 0, 0}, S3_OK},
+        {{S3_CHUNK_SIGNED_BYTES_MIN, 1, 0}, S3_OK},
+        {{S3_CHUNK_SIGNED_BYTES_MIN - 1, 1, 0}, S3_INVALID_CHUNK_SIZE},
+        {{1, S3_CHUNK_SIGNED_BYTES_MIN, 0}, S3_INVALID_CHUNK_SIZE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct s3_chunk_signing chain = signing;
+        AUTO_VALUE(bytes) body = {.max = 4 * S3_CHUNK_SIGNED_BYTES_MIN};
+        for (int j = 0; j < 3; j++) {
+            s3_signer_chunk(&chain, slice_of(text, cases[i].bytes[j]), &body);
+            if (cases[i].bytes[j] == 0)
+                break;
+        }
+        bytes_append_text(&body, "\r\n");
+        AUTO(s3_chunked) chunked = chunked_of(
+            &(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
+        assert_int_equal(decode(chunked, bytes_slice(&body), 1000, NULL), cases[i].error);
+    }
 }
 
 static void minio_go_ends_trailer_lines_with_lf(void **state)
@@ -297,7 +332,7 @@ static void limits_hold_before_memory_is_used(void **state)
     append_as(&body, 300);
     AUTO(s3_chunked) line =
         chunked_of(&(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
-    assert_int_equal(decode(line, bytes_slice(&body), 11, NULL), S3_INVALID_CHUNK_SIZE);
+    assert_int_equal(decode(line, bytes_slice(&body), 11, NULL), S3_INCOMPLETE_BODY);
     bytes_clear(&body);
     bytes_append_text(&body, "0\r\nx-a:");
     append_as(&body, S3_TRAILER_BYTES_MAX);
@@ -331,6 +366,7 @@ int main(void)
         cmocka_unit_test(an_unsigned_body_follows_its_grammar),
         cmocka_unit_test(no_flipped_bit_of_a_signed_body_is_accepted_with_another_meaning),
         cmocka_unit_test(chunks_cannot_be_left_out_swapped_or_repeated),
+        cmocka_unit_test(a_small_signed_chunk_is_the_last),
         cmocka_unit_test(minio_go_ends_trailer_lines_with_lf),
         cmocka_unit_test(limits_hold_before_memory_is_used),
     };

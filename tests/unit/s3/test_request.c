@@ -254,7 +254,7 @@ static const struct {
     {"", NULL, NULL, NULL, S3_INVALID_ARGUMENT},
     {"/", NULL, NULL, NULL, S3_INVALID_ARGUMENT},
     {"abc/%", NULL, NULL, NULL, S3_INVALID_ARGUMENT},
-    {"a_b/k", NULL, NULL, NULL, S3_INVALID_BUCKET_NAME},
+    {"a_b/k", NULL, NULL, NULL, S3_INVALID_ARGUMENT},
     {"abc/%00", NULL, NULL, NULL, S3_INVALID_URI},
 };
 

@@ -225,7 +225,7 @@ static const struct {
 } header_faults[] = {
     {"nothing", "", NULL, S3_OK, NULL},
     {"no date", "x-amz-date", NULL, S3_ACCESS_DENIED,
-     "AWS authentication requires a valid Date or x-amz-date header"},
+     "AWS authentication requires a valid Date or x-amz-date header."},
     {"bad date", "x-amz-date", "2013-05-24T00:00:00Z", S3_ACCESS_DENIED, NULL},
     {"no payload hash", "x-amz-content-sha256", NULL, S3_INVALID_REQUEST,
      "Missing required header for this request: x-amz-content-sha256"},
@@ -243,8 +243,14 @@ static const struct {
     {"one word", "Authorization", "token", S3_INVALID_ARGUMENT, NULL},
     {"empty", "Authorization", "", S3_INVALID_ARGUMENT, NULL},
     {"no components", "Authorization", "AWS4-HMAC-SHA256 x", S3_AUTHORIZATION_HEADER_MALFORMED,
+     "The authorization header is malformed; the authorization component \"x\" is malformed."},
+    {"two components", "Authorization", "AWS4-HMAC-SHA256 Signature=a,SignedHeaders=host",
+     S3_AUTHORIZATION_HEADER_MALFORMED,
      "The authorization header is malformed; the authorization header requires three components: "
      "Credential, SignedHeaders, and Signature."},
+    {"no credential", "Authorization", "AWS4-HMAC-SHA256 a=b,Signature=a,SignedHeaders=host",
+     S3_AUTHORIZATION_HEADER_MALFORMED,
+     "The authorization header is malformed; missing Credential."},
     {"component twice", "Authorization", "AWS4-HMAC-SHA256 Signature=a,Signature=a",
      S3_AUTHORIZATION_HEADER_MALFORMED, NULL},
 };
@@ -285,12 +291,15 @@ static const struct {
 } credential_faults[] = {
     {KEY "/20130524/s3/aws4_request", "the Credential is mal-formed; expecting "
                                       "\"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."},
+    {KEY "/20130524/us-east-1/s3/extra/things",
+     "the Credential is mal-formed; expecting "
+     "\"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."},
     {"/" SCOPE, "a non-empty Access Key (AKID) must be provided in the credential."},
     {KEY "/2013052/us-east-1/s3/aws4_request",
      "incorrect date format \"2013052\". This date in the credential must be in the format "
      "\"yyyyMMdd\"."},
     {KEY "/20130524/us-west-2/s3/aws4_request",
-     "the region 'us-west-2' is wrong; expecting 'us-east-1'"},
+     "the region \"us-west-2\" is wrong; expecting \"us-east-1\""},
     {KEY "/20130524//s3/aws4_request", "a non-empty region must be provided in the credential."},
     {KEY "/20130524/us-east-1/ec2/aws4_request",
      "incorrect service \"ec2\". This endpoint belongs to \"s3\"."},
@@ -346,11 +355,14 @@ static const struct {
     const char *message;
 } query_faults[] = {
     {PRESIGNED("AWS4-HMAC-SHA1", D0, "60"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
+     "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256 and AWS4-ECDSA-P256-SHA256\""},
+    {PRESIGNED("AWS4-ECDSA-P256-SHA256", D0, "60"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
      "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""},
     {PRESIGNED(V4, "20130524", "60"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
      "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""},
     {PRESIGNED(V4, "20130525T000000Z", "60"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
-     "Invalid credential date. This date is not the same as X-Amz-Date."},
+     "Invalid credential date \"20130524\". This date is not the same as X-Amz-Date: "
+     "\"20130525\"."},
     {PRESIGNED(V4, D0, "1h"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
      "X-Amz-Expires should be a number"},
     {PRESIGNED(V4, D0, "-1"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
@@ -358,7 +370,7 @@ static const struct {
     {PRESIGNED(V4, D0, "604801"), S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
      "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must "
      "be less than 604800 seconds"},
-    {PRESIGNED(V4, D0, "0"), S3_ACCESS_DENIED, "Request has expired"},
+    {PRESIGNED(V4, D0, "0"), S3_ACCESS_DENIED, "Request has expired."},
     {PRESIGNED(V4, D0, "60"), S3_SIGNATURE_DOES_NOT_MATCH, NULL},
     {"GET /abc?X-Amz-Algorithm=" V4 " HTTP/1.1\nhost: h\n", S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
      "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, "

@@ -155,6 +155,47 @@ static void a_failed_write_fences_the_drive_until_a_restart(void **state)
     faulty_free(f);
 }
 
+/* A zero fill hangs for longer than its deadline and lands after all. */
+static void hang_the_fill(struct io *io, struct node *node)
+{
+    struct known_block blocks[96];
+    unsigned count = 0;
+    assert_int_equal(node_format(io, node), OK);
+    assert_int_equal(node_start(io, node), OK);
+    struct lease lease;
+    assert_int_equal(write_block(io, node->client, 1, 5000, 5000, true, &blocks[0].ref, &lease),
+                     OK);
+    struct sim_fault slow = {.prefix = "/d0/segments", .latency_ns = 90 * IO_NS_PER_S};
+    sim_set_fault(node->machine, &slow);
+    assert_int_equal(io_sleep_ms(io, 3), OK);
+    sim_clear_faults(node->machine);
+    for (unsigned i = 0; i < 96; i++) {
+        blocks[count].seed = 100 + i;
+        if (write_block(io, node->client, 100 + i, 90000, 90000, true, &blocks[count].ref,
+                        &lease) != OK)
+            continue;
+        assert_true(fake_meta_commit(node->server, &blocks[count].ref, &lease));
+        count++;
+    }
+    assert_int_equal(io_sleep_ms(io, 100000), OK);
+    node_stop(io, node);
+    assert_int_equal(node_start(io, node), OK);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(check_block(io, node->client, &blocks[i], node->pool), OK);
+    node_stop(io, node);
+}
+
+static void zeros_that_land_late_destroy_nothing_acknowledged(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 4; seed++) {
+        struct faulty *f = faulty_new(seed, 1, 0, 0, 0);
+        quiet();
+        node_run(&f->node, hang_the_fill);
+        faulty_free(f);
+    }
+}
+
 static void fail_one_of_two(struct io *io, struct node *node)
 {
     assert_int_equal(node_format(io, node), OK);
@@ -346,6 +387,7 @@ int main(void)
         cmocka_unit_test(flipped_bits_never_leave),
         cmocka_unit_test(flipped_bits_of_one_drive_are_decoded_around),
         cmocka_unit_test(a_failed_write_fences_the_drive_until_a_restart),
+        cmocka_unit_test(zeros_that_land_late_destroy_nothing_acknowledged),
         cmocka_unit_test(writes_go_on_to_the_drive_that_is_left),
         cmocka_unit_test(a_full_drive_refuses_writes_and_recovers_by_deletes),
         cmocka_unit_test(no_space_does_not_fence),

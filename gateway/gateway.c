@@ -132,6 +132,19 @@ static enum s3_error authenticate(struct io *io, struct context *context)
                           &context->failure);
 }
 
+/* Below the reserve deletes and reads go on, and what was begun may be completed. */
+static enum s3_error check_space(struct context *context)
+{
+    static const enum s3_operation growing[] = {
+        S3_OP_CREATE_BUCKET,           S3_OP_PUT_OBJECT,  S3_OP_COPY_OBJECT,
+        S3_OP_CREATE_MULTIPART_UPLOAD, S3_OP_UPLOAD_PART, S3_OP_UPLOAD_PART_COPY,
+    };
+    for (unsigned i = 0; i < sizeof growing / sizeof growing[0]; i++)
+        if (s3_request_operation(context->request) == growing[i])
+            return s3_error_from(storage_check_space(context->gateway->options.storage), "space");
+    return S3_OK;
+}
+
 static enum s3_error handle(struct io *io, struct context *context)
 {
     const struct gateway_options *options = &context->gateway->options;
@@ -144,6 +157,7 @@ static enum s3_error handle(struct io *io, struct context *context)
     if (operation == NULL)
         return S3_FAIL_SAY(&context->failure, S3_NOT_IMPLEMENTED, "%s is not implemented.",
                            s3_operation_name(s3_request_operation(context->request)));
+    TRY(check_space(context));
     return operation(io, context);
 }
 

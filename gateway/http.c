@@ -19,7 +19,9 @@
  * Rules of 0.9.75 that shape this file: an answer can be queued in the first call, which closes the
  * connection after it, or in the final call, never between them. After a resume the library repeats
  * the call of the phase in which it was suspended. Resuming only marks; MHD_run does the work. The
- * library has no timeouts of less than a connection's silence, so all deadlines are the sweep's. */
+ * library has no timeouts of less than a connection's silence, so all deadlines are the sweep's. It
+ * misses a FIN that comes in one event with data, so the sweep looks for those, too. Where its own
+ * refusals are malformed, on_log answers before it. */
 #include "gateway/http.h"
 
 #include "base/log.h"
@@ -63,6 +65,8 @@ enum {
     LINGERING_MAX = 64,
     LINGERING_READ_BYTES = 256 << 10,
     SWEEP_FDS = 256, /* polled in one call */
+    /* Connections of one reactor that a sweep polls although the library watches them. */
+    SWEEP_WATCHED_MAX = 4096,
     CLASS_COUNT = 6,
 };
 #define SWEEP_NS_MAX IO_NS_PER_S
@@ -91,6 +95,9 @@ struct reactor {
     struct list connections;
     struct list lingering;
     struct list running; /* requests whose handler has not returned */
+    struct list heads;   /* requests of which the library has the request line, latest first */
+    struct request *in_request_line; /* the library works on it, inside on_uri's caller; or NULL */
+    uint32_t watched_skip;           /* of the connections to poll: the last sweep had them */
     _Atomic uint32_t connection_count;
     struct fiber_group driver;
     struct fiber_group handlers;
@@ -142,6 +149,7 @@ struct request {
     unsigned references;           /* the library's and the fiber's */
     struct fiber *fiber;           /* NULL: not started or ended */
     struct list_node running_node;
+    struct list_node head_node;
     char peer[HTTP_ADDRESS_TEXT_BYTES_MAX];
     char *target; /* as on the wire */
     const char *target_wire;
@@ -611,6 +619,27 @@ static bool expects_continue(const struct s3_head *head)
            slice_equal_nocase(expect->value, SLICE_LITERAL("100-continue"));
 }
 
+/* The head ends here, complete or refused. */
+static void end_head(struct request *request)
+{
+    assert(!request->started);
+    request->started = true;
+    request->connection->deadline_ns = 0;
+    request->exchange.started_ns = io_now_ns(request->reactor->io);
+    list_remove(&request->reactor->heads, &request->head_node);
+    counter_add(request->reactor->server->metrics.requests, 1);
+}
+
+/* Nothing after the head may be read. */
+static void refuse_head(struct request *request, enum s3_error error,
+                        const struct s3_failure *failure)
+{
+    request->head_refused = true;
+    request->exchange.close = true;
+    counter_add(request->reactor->server->metrics.refused, 1);
+    refuse(request->reactor->io, request, error, failure);
+}
+
 /* The head is complete: copy it, check it, start the handler. */
 static void start_request(struct request *request, const char *method, const char *version)
 {
@@ -628,19 +657,13 @@ static void start_request(struct request *request, const char *method, const cha
     raw.line_count = 0;
     (void)MHD_get_connection_values_n(connection->library, MHD_HEADER_KIND, add_line,
                                       &raw); /* the count is in raw */
-    connection->deadline_ns = 0;
-    request->started = true;
+    end_head(request);
     request->head_memory = http_head_copy(&raw, &exchange->head);
     request->expects_continue = expects_continue(&exchange->head);
-    exchange->started_ns = io_now_ns(reactor->io);
-    counter_add(reactor->server->metrics.requests, 1);
     AUTO_VALUE(s3_failure) failure = {0};
     enum s3_error refused = check_head(request, &failure, &raw);
     if (refused != S3_OK) {
-        request->head_refused = true;
-        exchange->close = true;
-        counter_add(reactor->server->metrics.refused, 1);
-        refuse(reactor->io, request, refused, &failure);
+        refuse_head(request, refused, &failure);
         return;
     }
     request->references++;
@@ -760,26 +783,27 @@ static void *on_uri(void *context, const char *uri, struct MHD_Connection *libra
         connection->deadline_ns = head_ns;
     connection->observed_ns = 0;
     connection->request = request;
+    list_push_front(&reactor->heads, &request->head_node);
+    reactor->in_request_line = request;
     return request;
 }
 
-static void on_completed(void *context, struct MHD_Connection *library, void **request_context,
-                         enum MHD_RequestTerminationCode code)
+/* The library is done with the request. */
+static void end_request(struct request *request, bool completed)
 {
-    (void)library;
-    struct reactor *reactor = context;
+    struct reactor *reactor = request->reactor;
     struct http_metrics *metrics = &reactor->server->metrics;
-    struct request *request = *request_context;
-    *request_context = NULL;
-    if (request == NULL)
-        return; /* the library answered by itself, before there was a request line */
     struct connection *connection = request->connection;
-    request->completed = request->queued && code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    request->completed = request->queued && completed;
     request->timed_out |= connection->timed_out;
     if (request->completed && !exchange_is_head(&request->exchange))
         counter_add(metrics->sent_bytes, request->exchange.content_bytes);
     else if (request->started && !request->completed)
         counter_add(metrics->aborted, 1);
+    if (!request->started)
+        list_remove(&reactor->heads, &request->head_node);
+    if (reactor->in_request_line == request)
+        reactor->in_request_line = NULL;
     request->connection = NULL;
     connection->request = NULL;
     connection->deadline_ns =
@@ -794,10 +818,24 @@ static void on_completed(void *context, struct MHD_Connection *library, void **r
     request_unref(request);
 }
 
-static size_t on_unescape(void *context, struct MHD_Connection *library, char *text)
+static void on_completed(void *context, struct MHD_Connection *library, void **request_context,
+                         enum MHD_RequestTerminationCode code)
 {
     (void)context;
     (void)library;
+    struct request *request = *request_context;
+    *request_context = NULL;
+    if (request != NULL) /* else the library answered before there was a request line */
+        end_request(request, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+}
+
+static size_t on_unescape(void *context, struct MHD_Connection *library, char *text)
+{
+    struct reactor *reactor = context;
+    (void)library;
+    /* After the query's parts comes the whole target: the request line is done. */
+    if (reactor->in_request_line != NULL && text == reactor->in_request_line->target_wire)
+        reactor->in_request_line = NULL;
     return strlen(text); /* as it is: decoding is s3/uri.h's */
 }
 
@@ -839,6 +877,9 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
         *socket_context = connection;
         break;
     case MHD_CONNECTION_NOTIFY_CLOSED:
+        /* After a second error of its own in one head the library skips on_completed. */
+        if (connection->request != NULL)
+            end_request(connection->request, false);
         if (connection->linger)
             start_lingering(reactor, connection->fd);
         list_remove(&reactor->connections, &connection->node);
@@ -850,10 +891,57 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
     }
 }
 
+/* The request whose head the library judges at this moment and has not answered; NULL: none, or
+ * it is still reading header lines. */
+static struct request *judged_request(struct reactor *reactor)
+{
+    if (reactor->in_request_line != NULL)
+        return reactor->in_request_line->started ? NULL : reactor->in_request_line;
+    LIST_EACH(struct request, request, &reactor->heads, head_node)
+    {
+        /* Both are NULL before the end of the head, and the second until an answer is queued. From
+         * the end of the head the library goes on to on_access or to its refusal without a pause,
+         * so at most one request is between the two. */
+        struct MHD_Connection *library = request->connection->library;
+        if (MHD_get_connection_info(library, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) != NULL &&
+            MHD_get_connection_info(library, MHD_CONNECTION_INFO_HTTP_STATUS) == NULL)
+            return request;
+    }
+    return NULL;
+}
+
+/* The library is about to refuse a head, and would go wrong: to a bad Content-Length it sends the
+ * head of its answer twice, and when the query's arguments fill the connection's memory it forgets
+ * its answer. So ours goes out first, and the library finds the socket shut. It does not tell the
+ * method, so the answer to HEAD has a body, too; the connection ends with it. */
+static void refuse_before_library(struct request *request)
+{
+    const char *value = NULL;
+    size_t bytes = 0;
+    uint64_t length = 0;
+    bool bad_length = MHD_lookup_connection_value_n(request->connection->library, MHD_HEADER_KIND,
+                                                    MHD_HTTP_HEADER_CONTENT_LENGTH,
+                                                    strlen(MHD_HTTP_HEADER_CONTENT_LENGTH), &value,
+                                                    &bytes) == MHD_YES &&
+                      text_parse_u64(slice_trim(slice_of(value, bytes)), INT64_MAX, &length) != OK;
+    AUTO_VALUE(s3_failure) failure = {0};
+    enum s3_error error =
+        bad_length
+            ? S3_FAIL_SAY(&failure, S3_INVALID_REQUEST, "Content-Length is not a number.")
+            : S3_FAIL(S3_REQUEST_HEADER_SECTION_TOO_LARGE, "head fills the connection's memory");
+    end_head(request);
+    refuse_head(request, error, &failure);
+    answer_directly(request->reactor->io, request);
+    (void)shutdown(request->connection->fd, SHUT_WR); /* ENOTCONN: the client was faster */
+}
+
+/* What the library tells here while it judges a head is a reason to refuse it. */
 __attribute__((format(printf, 2, 0))) static void on_log(void *context, const char *format,
                                                          va_list arguments)
 {
-    (void)context;
+    struct request *judged = judged_request(context);
+    if (judged != NULL)
+        refuse_before_library(judged);
     if (!log_enabled(LOG_DEBUG))
         return; /* mostly clients that left */
     char line[512];
@@ -927,33 +1015,72 @@ static void sweep_connection(struct connection *connection, uint64_t now_ns)
         observe_pace(connection, now_ns);
 }
 
-static void poll_suspended(struct pollfd *fds, struct connection **connections, unsigned count)
+/* Nothing but the end is left to read. */
+static bool at_end(const struct connection *connection)
 {
-    if (poll(fds, count, 0) <= 0)
+    uint8_t byte;
+    return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* Connections of a sweep that are polled together. */
+struct sweep_batch {
+    unsigned count;
+    struct pollfd fds[SWEEP_FDS];
+    struct connection *connections[SWEEP_FDS];
+};
+
+static void batch_poll(struct sweep_batch *batch)
+{
+    unsigned count = batch->count;
+    batch->count = 0;
+    if (poll(batch->fds, count, 0) <= 0)
         return;
-    for (unsigned i = 0; i < count; i++)
-        if (fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL))
-            abort_connection(connections[i]);
+    for (unsigned i = 0; i < count; i++) {
+        struct connection *connection = batch->connections[i];
+        if ((batch->fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) == 0)
+            continue;
+        /* What a half-closed client sent is still read and answered, unless we wait anyway. */
+        if ((connection->request != NULL && connection->request->suspended) || at_end(connection))
+            abort_connection(connection);
+    }
+}
+
+static void batch_add(struct sweep_batch *batch, struct connection *connection)
+{
+    batch->fds[batch->count] = (struct pollfd){.fd = connection->fd, .events = POLLRDHUP};
+    batch->connections[batch->count++] = connection;
+    if (batch->count == SWEEP_FDS)
+        batch_poll(batch);
+}
+
+/* The library waits for the client to send. */
+static bool waits_for_client(const struct connection *connection)
+{
+    const struct request *request = connection->request;
+    if (request == NULL || !request->started)
+        return true;
+    return !request->queued && !request->closing && has_body(request) && !request->body_ended;
 }
 
 static void sweep(struct reactor *reactor, uint64_t now_ns)
 {
-    struct pollfd fds[SWEEP_FDS];
-    struct connection *suspended[SWEEP_FDS];
-    unsigned count = 0;
+    struct sweep_batch batch;
+    batch.count = 0;
+    uint32_t watched_index = 0;
+    uint32_t watched_end = reactor->watched_skip + SWEEP_WATCHED_MAX;
     LIST_EACH(struct connection, connection, &reactor->connections, node)
     {
         sweep_connection(connection, now_ns);
-        if (connection->request == NULL || !connection->request->suspended)
-            continue;
-        fds[count] = (struct pollfd){.fd = connection->fd, .events = POLLRDHUP};
-        suspended[count++] = connection;
-        if (count == SWEEP_FDS) {
-            poll_suspended(fds, suspended, count);
-            count = 0;
+        if (connection->request != NULL && connection->request->suspended) {
+            batch_add(&batch, connection);
+        } else if (waits_for_client(connection)) {
+            if (watched_index >= reactor->watched_skip && watched_index < watched_end)
+                batch_add(&batch, connection);
+            watched_index++;
         }
     }
-    poll_suspended(fds, suspended, count);
+    batch_poll(&batch);
+    reactor->watched_skip = watched_index > watched_end ? watched_end : 0;
 }
 
 static void drop_lingering(struct reactor *reactor, struct lingering *lingering)
@@ -1181,6 +1308,7 @@ static struct http_server *server_new(struct io *io, const struct http_options *
         list_init(&reactor->connections);
         list_init(&reactor->lingering);
         list_init(&reactor->running);
+        list_init(&reactor->heads);
         fiber_group_init(&reactor->driver);
         fiber_group_init(&reactor->handlers);
         signal_init(&reactor->emptied);

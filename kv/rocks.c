@@ -19,12 +19,11 @@ enum {
     BACKGROUND_JOBS_MAX = 2,
     FILTER_BITS_PER_KEY = 10,
     /* Numbers of enums that the C interface takes as int. */
-    INFO_LOG_LEVEL_WARN = 2,
+    INFO_LOG_LEVEL_FATAL = 4,
     READ_TIER_BLOCK_CACHE = 1,
 };
 /* Of the write buffer. */
 static const double MEMTABLE_FILTER_RATIO = 0.02;
-static const double BLOCK_HASH_LOAD = 0.75;
 
 struct rocks_kv {
     struct kv kv;
@@ -407,9 +406,6 @@ static void set_cache(rocksdb_options_t *options, const struct kv_options *wante
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks_with_high_priority(table, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
-    rocksdb_block_based_options_set_data_block_index_type(
-        table, rocksdb_block_based_table_data_block_index_type_binary_search_and_hash);
-    rocksdb_block_based_options_set_data_block_hash_ratio(table, BLOCK_HASH_LOAD);
     rocksdb_block_based_options_set_filter_policy(
         table, rocksdb_filterpolicy_create_bloom_full(FILTER_BITS_PER_KEY));
     rocksdb_options_set_block_based_table_factory(options, table);
@@ -440,7 +436,8 @@ static enum err options_new(const struct kv_options *wanted, rocksdb_options_t *
     rocksdb_options_set_memtable_whole_key_filtering(base, 1);
     rocksdb_options_set_max_background_jobs(base, BACKGROUND_JOBS_MAX);
     rocksdb_options_set_max_manifest_file_size(base, MANIFEST_BYTES_MAX);
-    rocksdb_options_set_info_log_level(base, INFO_LOG_LEVEL_WARN);
+    /* Errors are returned, and RocksDB 7.8 asserts when it cannot write to its own log. */
+    rocksdb_options_set_info_log_level(base, INFO_LOG_LEVEL_FATAL);
     rocksdb_options_set_max_log_file_size(base, INFO_LOG_BYTES_MAX);
     rocksdb_options_set_keep_log_file_num(base, INFO_LOG_COUNT_MAX);
     rocksdb_options_set_skip_stats_update_on_db_open(base, 1);

@@ -155,8 +155,7 @@ static enum err reserve_slowly(struct io *io, struct appender *appender, enum se
     enum err err =
         kind == SEGMENT_STREAMED ? allocate_ahead(io, appender, out->offset + bytes) : OK;
     if (err != OK) {
-        drive_extent_trim(appender->drive, out->segment, out->offset, 0);
-        drive_extent_abandon(appender->drive, out->segment, out->offset);
+        drive_extent_abandon(appender->drive, out->segment, out->offset, 0);
         drive_segment_release(appender->drive, out->segment);
     }
     return err;

@@ -17,11 +17,20 @@ void storage_client_free(struct storage_client *client)
     mem_free(client);
 }
 
+enum err storage_check_space(struct storage_client *client)
+{
+    const struct drive *drive = client->storage->meta_drive;
+    if (atomic_load(&drive->full))
+        return FAIL(ERR_NO_SPACE, "drive below its reserve directory=%s", drive->directory);
+    return OK;
+}
+
 /* Epochs only grow, so the list of a reactor is in order and its first guard is the oldest. */
 void read_guard_begin(struct io *io, struct storage_client *client, struct read_guard *guard)
 {
     struct reactor_store *reactor = storage_reactor(io, client->storage);
     *guard = (struct read_guard){.epoch = atomic_load(&client->storage->guard_epoch),
+                                 .begun_ns = io_now_ns(io),
                                  .reactor = io_reactor_index(io)};
     list_push_back(&reactor->guards, &guard->node);
 }

@@ -25,17 +25,20 @@ static void find_oldest_guard(struct io *io, void *argument)
 {
     struct guard_query *query = argument;
     struct reactor_store *reactor = storage_reactor(io, query->storage);
-    struct list_node *first = list_first(&reactor->guards);
-    if (first == NULL)
+    uint64_t now_ns = io_now_ns(io);
+    LIST_EACH(struct read_guard, guard, &reactor->guards, node)
+    {
+        if (guard->begun_ns + READ_GUARD_S_MAX * IO_NS_PER_S <= now_ns)
+            continue;
+        if (guard->epoch < query->oldest)
+            query->oldest = guard->epoch;
         return;
-    uint64_t epoch = CONTAINER_OF(first, struct read_guard, node)->epoch;
-    if (epoch < query->oldest)
-        query->oldest = epoch;
+    }
 }
 
-/* Wait until every guard that was held when this was called has ended. Later ones looked their
- * object up after the statement that freed the block was committed, so they do not know the
- * block. */
+/* Wait until every guard that was held when this was called has ended, or holds no more. Later ones
+ * looked their object up after the statement that freed the block was committed, so they do not
+ * know the block. */
 static enum err wait_for_guards(struct io *io, struct storage *storage)
 {
     uint64_t epoch = atomic_fetch_add(&storage->guard_epoch, 1) + 1;

@@ -216,8 +216,8 @@ static void check_mount(struct io *io, struct drive *drive)
     AUTO_STRING path = path_of(drive->directory, "superblock");
     struct file_info info;
     enum err err = io_stat(io, path, &info);
-    if (err == ERR_CANCELED || err == ERR_TIMEOUT)
-        return;
+    if (err == ERR_CANCELED || err == ERR_TIMEOUT || err == ERR_BUSY)
+        return; /* nothing was learned */
     if (err == OK &&
         (info.device != drive->superblock_device || info.inode != drive->superblock_inode))
         err = ERR_MISMATCH;

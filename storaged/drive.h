@@ -188,8 +188,10 @@ bool drive_segment_reserve(struct drive *drive, struct segment_file *segment, ui
  * follows, else punched. */
 void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
                        uint64_t used_bytes);
-/* The extent never became a record; punched later. */
-void drive_extent_abandon(struct drive *drive, struct segment_file *segment, uint64_t offset);
+/* The extent never became a record. Nothing was written beyond `used_bytes`, as in trim; the rest
+ * is punched later. */
+void drive_extent_abandon(struct drive *drive, struct segment_file *segment, uint64_t offset,
+                          uint64_t used_bytes);
 /* No more reservations; sealed by a tick once every extent is done. */
 void drive_segment_close(struct drive *drive, struct segment_file *segment);
 /* Write the trailers of closing segments that are done, delete sealed ones without records, punch

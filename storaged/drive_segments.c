@@ -306,10 +306,10 @@ static void note_dead(struct drive *drive, uint64_t segment, uint64_t offset, ui
     drive->dead[drive->dead_count++] = (struct dead_extent){segment, offset, bytes};
 }
 
-void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
-                       uint64_t used_bytes)
+/* The mutex is held. */
+static void trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
+                 uint64_t used_bytes)
 {
-    pthread_mutex_lock(&drive->mutex);
     struct segment_extent *extent = find_extent(segment, offset);
     uint64_t rest_bytes = extent->bytes - used_bytes;
     assert(used_bytes <= extent->bytes);
@@ -318,17 +318,30 @@ void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64
         segment->end = offset + used_bytes;
     else if (rest_bytes > 0)
         note_dead(drive, segment->identity.segment, offset + used_bytes, rest_bytes);
+}
+
+void drive_extent_trim(struct drive *drive, struct segment_file *segment, uint64_t offset,
+                       uint64_t used_bytes)
+{
+    pthread_mutex_lock(&drive->mutex);
+    trim(drive, segment, offset, used_bytes);
     pthread_mutex_unlock(&drive->mutex);
 }
 
-void drive_extent_abandon(struct drive *drive, struct segment_file *segment, uint64_t offset)
+void drive_extent_abandon(struct drive *drive, struct segment_file *segment, uint64_t offset,
+                          uint64_t used_bytes)
 {
     pthread_mutex_lock(&drive->mutex);
-    struct segment_extent *extent = find_extent(segment, offset);
-    uint64_t bytes = extent->bytes;
-    drive_extent_move(segment, offset, EXTENT_DONE);
-    if (bytes > 0)
-        note_dead(drive, segment->identity.segment, offset, bytes);
+    trim(drive, segment, offset, used_bytes);
+    if (segment->end == offset) {
+        /* It was the last one, and the next one will begin where it did. */
+        assert(find_extent(segment, offset)->state == EXTENT_ACTIVE);
+        segment->extents_count--;
+    } else {
+        drive_extent_move(segment, offset, EXTENT_DONE);
+        if (used_bytes > 0)
+            note_dead(drive, segment->identity.segment, offset, used_bytes);
+    }
     pthread_mutex_unlock(&drive->mutex);
 }
 

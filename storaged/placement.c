@@ -293,19 +293,6 @@ enum err placement_choose(struct io *io, struct storage *storage, uint32_t bytes
     return take_block(io, storage, take_other ? other.index : chosen.index, out);
 }
 
-bool placement_ready(const struct storage *storage)
-{
-    bool ready = false;
-    pthread_mutex_lock(storage->mutex);
-    for (uint32_t i = 0; !ready && i < storage->volume_count; i++) {
-        uint32_t load = 0;
-        ready = atomic_load(&storage->volumes[i]->leased) &&
-                judge(storage->volumes[i], 0, &load) == FITS;
-    }
-    pthread_mutex_unlock(storage->mutex);
-    return ready;
-}
-
 /* --- start --- */
 
 static bool is_in_a_volume(struct storage *storage, const struct drive *drive)

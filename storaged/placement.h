@@ -19,4 +19,3 @@ enum err placement_choose(struct io *io, struct storage *storage, uint32_t bytes
  * these drives. */
 enum err placement_volume(struct io *io, struct storage *storage, uint64_t volume,
                           struct volume_entry **out_entry);
-bool placement_ready(const struct storage *storage);

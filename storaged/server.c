@@ -423,7 +423,10 @@ void storage_stop(struct io *io, struct storage *storage)
 
 bool storage_ready(const struct storage *storage)
 {
-    return !atomic_load(&storage->stopping) && placement_ready(storage);
+    bool serves = false;
+    for (uint32_t i = 0; i < storage->drive_count; i++)
+        serves = serves || !atomic_load(&storage->drives[i]->fenced);
+    return serves && !atomic_load(&storage->stopping);
 }
 
 const char *storage_meta_directory(const struct storage *storage)

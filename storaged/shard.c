@@ -141,8 +141,7 @@ static void give_up(struct shard *shard)
                         : RECORD_HEADER_BYTES + record_align(shard->submitted_bytes);
     if (shard->finished)
         used = shard->extent_bytes;
-    drive_extent_trim(drive, shard->place.segment, shard->place.offset, used);
-    drive_extent_abandon(drive, shard->place.segment, shard->place.offset);
+    drive_extent_abandon(drive, shard->place.segment, shard->place.offset, used);
 }
 
 void shard_free(struct shard *shard)

@@ -8,7 +8,7 @@ import http.client
 import random
 import threading
 
-from wire import Connection, encode_path
+from wire import UNSIGNED, Connection, encode_path
 
 PART = 5 << 20
 SIZES = [0, 1, 700, 16 << 10, (16 << 10) + 1, 100_000, 1 << 20, 3_000_000]
@@ -104,7 +104,8 @@ class Worker:
     def _put(self, connection, key):
         value = (self._next_seed(), self.random.choice(SIZES))
         path = encode_path(self.bucket, key)
-        self._change(key, value, lambda: connection.request("PUT", path, body=content(*value), payload="UNSIGNED-PAYLOAD"))
+        body = content(*value)
+        self._change(key, value, lambda: connection.request("PUT", path, body=body, payload=UNSIGNED))
 
     def _delete(self, connection, key):
         self._change(key, None, lambda: connection.request("DELETE", encode_path(self.bucket, key)))
@@ -122,11 +123,14 @@ class Worker:
             number = len(upload.parts) + 1
             seed, size = self._next_seed(), PART if number == 1 else 1000
             query = [("partNumber", number), ("uploadId", upload.id)]
-            answer = connection.request("PUT", path, query, body=content(seed, size), payload="UNSIGNED-PAYLOAD")
+            answer = connection.request("PUT", path, query, body=content(seed, size), payload=UNSIGNED)
             if self._expect(answer, 200):
                 upload.parts[number] = (answer.headers["ETag"], seed, size)
             return
-        items = "".join(f"<Part><PartNumber>{n}</PartNumber><ETag>{p[0]}</ETag></Part>" for n, p in upload.parts.items())
+        items = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{part[0]}</ETag></Part>"
+            for number, part in upload.parts.items()
+        )
         body = f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
         value = tuple(part[1:] for part in upload.parts.values())
         del self.uploads[key]

@@ -35,7 +35,9 @@ def quiet_flushes(disk):
     return before
 
 
-@pytest.mark.parametrize("size,flushes_min", [(100, 1), (16 << 10, 1), ((16 << 10) + 1, 2), (1 << 20, 2), (70 << 20, 3)])
+@pytest.mark.parametrize(
+    "size,flushes_min", [(100, 1), (16 << 10, 1), ((16 << 10) + 1, 2), (1 << 20, 2), (70 << 20, 3)]
+)
 def test_an_acknowledged_put_was_flushed(standing, size, flushes_min):
     disk, server = standing
     server.start()

@@ -1,4 +1,4 @@
-"""Listings of 3000 keys against a model of what S3 documents: every way of paging gives the same keys in the same order."""
+"""Listings of 3000 keys against a model of what S3 documents: every way of paging gives the same keys in order."""
 
 import itertools
 import random
@@ -123,7 +123,9 @@ def test_both_encodings_in_both_versions(server, listed):
 
 
 @pytest.mark.parametrize("max_keys", [1, 3, 64, 999])
-@pytest.mark.parametrize("prefix,delimiter", [("", ""), ("", "/"), ("dir/", "/"), ("flat-00", ""), ("", "b"), ("a/", "//")])
+@pytest.mark.parametrize(
+    "prefix,delimiter", [("", ""), ("", "/"), ("dir/", "/"), ("flat-00", ""), ("", "b"), ("a/", "//")]
+)
 def test_every_page_size(server, listed, prefix, delimiter, max_keys):
     bucket, keys = listed
     expected = model(keys, prefix, delimiter)
@@ -132,7 +134,8 @@ def test_every_page_size(server, listed, prefix, delimiter, max_keys):
     query = [(name, value) for name, value in (("prefix", prefix), ("delimiter", delimiter)) if value]
     with Connection(server) as connection:
         for pages in (pages_v1, pages_v2):
-            found = list(itertools.chain(*itertools.islice(pages(connection, encode_path(bucket), query, max_keys), 100)))
+            some = itertools.islice(pages(connection, encode_path(bucket), query, max_keys), 100)
+            found = list(itertools.chain(*some))
             wanted = model(keys, prefix, delimiter)[: len(found)] if expected is None else expected
             assert found == wanted, pages
 
@@ -140,7 +143,8 @@ def test_every_page_size(server, listed, prefix, delimiter, max_keys):
 @pytest.mark.parametrize("delimiter", ["", "/"])
 def test_every_kind_of_start(server, listed, delimiter):
     bucket, keys = listed
-    starts = [keys[0], keys[1500], keys[-1], "a", "a/", "a/b/", "dir/sub/", "flat-0500", "flat-05005", "~~~", "\U0010ffff"]
+    starts = [keys[0], keys[1500], keys[-1], "a", "a/", "a/b/", "dir/sub/"]
+    starts += ["flat-0500", "flat-05005", "~~~", "\U0010ffff"]
     with Connection(server) as connection:
         for start in starts:
             expected = model(keys, delimiter=delimiter, after=start)
@@ -221,7 +225,8 @@ def test_a_listing_sees_every_write_before_it(server, bucket):
     with Connection(server) as connection:
         for index in range(50):
             connection.request("PUT", encode_path(bucket, f"k{index:02}"), body=b"x")
-            assert len(connection.request("GET", encode_path(bucket), [("list-type", "2")]).all("Contents")) == index + 1
+            keys = connection.request("GET", encode_path(bucket), [("list-type", "2")]).all("Contents/Key")
+            assert len(keys) == index + 1
         for index in range(50):
             connection.request("DELETE", encode_path(bucket, f"k{index:02}"))
             keys = connection.request("GET", encode_path(bucket), [("list-type", "2")]).all("Contents/Key")

@@ -229,15 +229,19 @@ class Connection:
         except (ConnectionError, http.client.HTTPException):
             return None
 
-    def is_closed(self, seconds=5):
-        """Whether the server ends the connection, without sending anything more, within that time."""
+    def read_rest(self, seconds=5):
+        """All that still comes before the server ends the connection; None when it does not within that time."""
         self.socket.settimeout(seconds)
         try:
-            return self.reader.file.read(1) == b""
+            return self.reader.file.read()
         except ConnectionResetError:
-            return True
+            return b""
         except TimeoutError:
-            return False
+            return None
+
+    def is_closed(self, seconds=5):
+        """Whether the server ends the connection, without sending anything more, within that time."""
+        return self.read_rest(seconds) == b""
 
     def head(self, method, target, headers):
         lines = [f"{method} {target} HTTP/1.1"] + [f"{name}: {value}" for name, value in headers.items()]

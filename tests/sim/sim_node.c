@@ -532,7 +532,6 @@ static void verify_all(struct io *io, struct world *world)
         key_verify(io, world, &world->keys[i]);
 }
 
-/* Writers in the last life would hold open leases; so it only reads. */
 static void serve_clients(struct io *io, struct world *world)
 {
     struct client clients[CLIENTS];
@@ -733,7 +732,8 @@ static void live(struct world *world, enum ending ending)
     world->faulty = false;
 }
 
-/* Read everything, and count what the drive holds. */
+/* Read everything, and count what the drive holds. Writers would hold open leases here, whose
+ * orphans are not collected yet. */
 static void live_audit(struct world *world)
 {
     world->auditing = true;
@@ -746,6 +746,8 @@ static void live_audit(struct world *world)
 
 static enum ending draw_ending(struct world *world)
 {
+    if (world->mutant != NULL)
+        return POWER_CUT; /* which alone shows that a sync is missing */
     switch (draw(world, 5)) {
     case 0:
         return KILL;
@@ -754,6 +756,15 @@ static enum ending draw_ending(struct world *world)
     default: /* the rest of the draw */
         return POWER_CUT;
     }
+}
+
+/* While the disk fails or the power goes, errors are what is wanted. */
+static void write_line(void *context, enum log_level level, const char *line)
+{
+    const struct world *world = context;
+    (void)level;
+    if (world->verbose || (!world->faulty && sim_is_on(world->machine)))
+        fprintf(stderr, "%s\n", line);
 }
 
 static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mutant, bool verbose,
@@ -765,6 +776,7 @@ static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mut
         .latency_spike_ppm = seed % 4 == 1 ? 2000 : 0,
         .disk_bytes = seed % 4 == 2 ? UINT64_C(96) << 20 : 0, /* fills up */
     };
+    log_set_sink(write_line, &world);
     world.sim = sim_new(&options);
     world.machine = sim_machine_new(world.sim, REACTORS);
     if (mutant != NULL)
@@ -789,6 +801,7 @@ static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mut
     metrics_free(world.metrics);
     kv_memory_world_free(world.stores);
     sim_free(world.sim);
+    log_set_sink(NULL, NULL);
     return hash;
 }
 

@@ -17,12 +17,17 @@ enum {
     BLOCK_BYTES_MAX = META_BLOCK_BYTES_MAX,
     BLOCK_READ_BYTES_MAX = 1 << 20, /* of one block_read */
     BLOCK_WINDOW_BYTES = 2 << 20,   /* not yet durable bytes a writer holds before it waits */
+    READ_GUARD_S_MAX = 3600,
 };
 
 /* A client of the drives in this process. */
 struct storage_client *storage_client_new(struct storage *storage);
 void storage_client_free(struct storage_client *client);
 DEFINE_AUTO(storage_client, storage_client_free)
+
+/* Metadata grows with every object, also with those whose bytes lie in it. ERR_NO_SPACE: the drive
+ * that holds it is below its reserve. Never waits. */
+enum err storage_check_space(struct storage_client *client);
 
 /* Written into every shard's header, so that a drive can be understood without the metadata
  * service. */
@@ -71,10 +76,12 @@ enum err block_read(struct io *io, struct storage_client *client, const struct b
 
 /* Between begin and end no block is punched that was live at begin: take the guard before
  * looking the object up, so that an overwrite or delete does not pull it away under a reader.
- * Never fails; cheap. */
+ * Holds for READ_GUARD_S_MAX, or one slow reader would keep all deleted space: a read of a block
+ * that was deleted fails afterwards. Never fails; cheap. */
 struct read_guard {
     struct list_node node;
     uint64_t epoch;
+    uint64_t begun_ns;
     unsigned reactor;
 };
 void read_guard_begin(struct io *io, struct storage_client *client, struct read_guard *guard);

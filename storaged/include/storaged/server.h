@@ -56,8 +56,7 @@ enum err storage_start(struct io *io, struct storage *storage, struct meta_clien
 /* End background work, seal nothing, flush indexes, release locks. Frees it. */
 void storage_stop(struct io *io, struct storage *storage);
 
-/* True when a volume can be written: at least one leased volume with healthy drives above the
- * reserve. */
+/* True while a drive serves. One that is full does: reads and deletes go on. */
 bool storage_ready(const struct storage *storage);
 /* Run one pass of collection now and wait for it (tests, admin): free list, then orphans. */
 enum err storage_collect(struct io *io, struct storage *storage);

@@ -171,6 +171,23 @@ static void a_late_open_does_not_revive_a_deleted_bucket(void **unused)
     world_deinit(&world);
 }
 
+static void a_closed_bucket_refuses_what_it_took_before(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    struct result taken = step(&world, COMMAND_BUCKET_TAKE, 0, 0);
+    uint64_t id = taken.bucket.bucket.id;
+    assert_int_equal(step(&world, COMMAND_BUCKET_OPEN, id, 0).err, OK);
+    assert_int_equal(put_inline(&world, id, "k"), OK);
+    assert_int_equal(step(&world, COMMAND_BUCKET_CLOSE, id, 1).err, ERR_NOT_EMPTY);
+    assert_int_equal(put_inline(&world, id, "k"), OK);
+    remove_key(&world, id, "k");
+    assert_int_equal(step(&world, COMMAND_BUCKET_CLOSE, id, 1).err, OK);
+    assert_int_equal(put_inline(&world, id, "k"), ERR_NOT_FOUND);
+    world_deinit(&world);
+}
+
 static void buckets_are_listed_in_order_by_prefix(void **unused)
 {
     (void)unused;
@@ -265,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_late_close_is_refused_after_a_later_attempt),
         cmocka_unit_test(only_the_last_attempt_settles),
         cmocka_unit_test(a_late_open_does_not_revive_a_deleted_bucket),
+        cmocka_unit_test(a_closed_bucket_refuses_what_it_took_before),
         cmocka_unit_test(buckets_are_listed_in_order_by_prefix),
         cmocka_unit_test(the_root_identity_moves_and_the_former_one_ends),
         cmocka_unit_test(volumes_stand_on_known_distinct_drives),

@@ -291,6 +291,45 @@ static void hit_the_wall(struct io *io, struct node *node)
     node_stop(io, node);
 }
 
+/* While a stream is open, several more find no room at the same place. */
+static void hit_the_wall_beside_a_stream(struct io *io, struct node *node)
+{
+    assert_int_equal(node_format(io, node), OK);
+    assert_int_equal(node_start(io, node), OK);
+    struct block_hint hint = {.bucket_id = 7, .key = SLICE_LITERAL("stream")};
+    AUTO(block_writer) stream = NULL;
+    AUTO(buf) buf = buf_new(3 << 20);
+    memset(buf->data, 1, 3 << 20);
+    assert_int_equal(block_writer_open(io, node->client, &hint, 0, &stream), OK);
+    assert_int_equal(block_writer_append(io, stream, buf, 0, 3 << 20), OK);
+    sim_set_fault(node->machine, &(struct sim_fault){.prefix = "/d0/segments", .full = true});
+    struct block_ref ref;
+    struct lease lease;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(write_block(io, node->client, i, 6 << 20, 1 << 20, true, &ref, &lease),
+                         ERR_NO_SPACE);
+    sim_clear_faults(node->machine);
+    struct known_block block = {.seed = 9};
+    assert_int_equal(write_block(io, node->client, 9, 6 << 20, 1 << 20, true, &block.ref, &lease),
+                     OK);
+    assert_true(fake_meta_commit(node->server, &block.ref, &lease));
+    assert_int_equal(block_writer_finish(io, stream, &ref, &lease), OK);
+    block_writer_free(TAKE(stream));
+    assert_int_equal(check_block(io, node->client, &block, node->pool), OK);
+    node_stop(io, node);
+    assert_int_equal(node_start(io, node), OK);
+    assert_int_equal(check_block(io, node->client, &block, node->pool), OK);
+    node_stop(io, node);
+}
+
+static void no_space_at_one_place_may_come_again(void **state)
+{
+    (void)state;
+    struct faulty *f = faulty_new(1, 1, 0, 0, 256 << 20);
+    node_run(&f->node, hit_the_wall_beside_a_stream);
+    faulty_free(f);
+}
+
 static void no_space_does_not_fence(void **state)
 {
     (void)state;
@@ -332,6 +371,33 @@ static void a_block_is_not_punched_under_its_reader(void **state)
     (void)state;
     struct faulty *f = faulty_new(1, 1, 0, 0, 0);
     node_run(&f->node, hold_a_guard);
+    faulty_free(f);
+}
+
+static void hold_a_guard_for_ever(struct io *io, struct node *node)
+{
+    struct faulty *f = (struct faulty *)(void *)node;
+    assert_int_equal(node_format(io, node), OK);
+    assert_int_equal(node_start(io, node), OK);
+    write_blocks(io, f);
+    struct read_guard guard;
+    read_guard_begin(io, node->client, &guard);
+    fake_meta_delete(node->server, f->blocks[0].ref.id);
+    assert_int_equal(io_sleep_ms(io, (READ_GUARD_S_MAX - 10) * 1000), OK);
+    assert_int_equal(fake_meta_free_count(node->server), 1);
+    assert_int_equal(io_sleep_ms(io, 20000), OK);
+    assert_int_equal(fake_meta_free_count(node->server), 0);
+    assert_int_equal(check_block(io, node->client, &f->blocks[0], node->pool), ERR_NOT_FOUND);
+    assert_int_equal(check_block(io, node->client, &f->blocks[1], node->pool), OK);
+    read_guard_end(io, node->client, &guard);
+    node_stop(io, node);
+}
+
+static void a_slow_reader_does_not_keep_deleted_space_for_ever(void **state)
+{
+    (void)state;
+    struct faulty *f = faulty_new(1, 1, 0, 0, 0);
+    node_run(&f->node, hold_a_guard_for_ever);
     faulty_free(f);
 }
 
@@ -391,7 +457,9 @@ int main(void)
         cmocka_unit_test(writes_go_on_to_the_drive_that_is_left),
         cmocka_unit_test(a_full_drive_refuses_writes_and_recovers_by_deletes),
         cmocka_unit_test(no_space_does_not_fence),
+        cmocka_unit_test(no_space_at_one_place_may_come_again),
         cmocka_unit_test(a_block_is_not_punched_under_its_reader),
+        cmocka_unit_test(a_slow_reader_does_not_keep_deleted_space_for_ever),
         cmocka_unit_test(a_format_that_is_cut_off_leaves_an_empty_place_or_a_drive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

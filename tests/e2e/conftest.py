@@ -19,8 +19,10 @@ def server(tmp_path_factory):
     shared.directories[0].mkdir()
     shared.start()
     yield shared
-    if shared.process is not None:
+    try:
         shared.stop()
+    finally:
+        shared.kill9()
 
 
 @pytest.fixture

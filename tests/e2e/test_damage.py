@@ -32,7 +32,17 @@ def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damage")
     drive = folder / "drive"
     drive.mkdir()
-    server = Server(drive, folder / "server.log").start()
+    server = Server(drive, folder / "server.log")
+    try:
+        fill(server)
+        server.stop()
+    finally:
+        server.kill9()
+    return drive
+
+
+def fill(server):
+    server.start()
     assert request(server, "PUT", "bucket").status == 200
     objects = list(expected_objects().items())
     with Connection(server) as connection:
@@ -47,8 +57,6 @@ def original(tmp_path_factory):
             assert connection.request("PUT", path, body=content(500 + index, 3000 * index)).status == 200
             assert connection.request("DELETE", path).status == 204
     put_multipart(server)
-    server.stop()
-    return drive
 
 
 def put_multipart(server):

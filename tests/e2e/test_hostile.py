@@ -55,10 +55,12 @@ def hostile(tmp_path_factory):
     assert request(server, "GET", "bucket", "large").body == noise
     baseline = Baseline(server)
     yield server
-    baseline.check()
-    assert request(server, "GET", "bucket", "large").body == noise
-    assert set(request(server, "GET", "bucket", query=[("list-type", "2")]).all("Contents/Key")) == {"large"}
-    server.stop()
+    try:
+        baseline.check()
+        assert request(server, "GET", "bucket", "large").body == noise
+        server.stop()
+    finally:
+        server.kill9()
 
 
 @pytest.fixture(autouse=True)
@@ -396,21 +398,20 @@ def test_ambiguous_heads_are_answered_and_closed(hostile, case):
         connection.send(head + b"0\r\n\r\nGET /bucket/large HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = connection.read_answer_if_any("PUT")
         if answer is not None:
-            # libmicrohttpd itself answers 413 to a length beyond 64 bits. A folded header is legal to unfold: then
-            # the request is just an anonymous one.
-            assert answer.status in (400, 413, 501) or (case == "folded" and answer.status == 403), answer
+            # A folded header is legal to unfold: then the request is just an anonymous one.
+            assert answer.status in (400, 501) or (case == "folded" and answer.status == 403), answer
         if case != "folded":
             rest = connection.read_rest()
             assert rest is not None, "it must close"
             assert b"AccessDenied" not in rest, "what stands behind an ambiguous head was read as a request"
 
 
-@pytest.mark.parametrize("length", ["-5", "5, 5", "0x5", "99999999999999999999"])
+@pytest.mark.parametrize("length", ["-5", "5, 5", "0x5", "", "99999999999999999999"])
 def test_an_early_refusal_is_one_well_formed_answer(hostile, length):
     with Connection(hostile) as connection:
         connection.send(f"PUT /bucket/k HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
         answer = connection.read_answer("PUT")
-        assert answer.status in (400, 413) and not answer.body.startswith(b"HTTP/"), answer
+        assert (answer.status, answer.code) == (400, "InvalidRequest"), answer
         assert connection.is_closed()
 
 
@@ -659,9 +660,8 @@ def test_idle_connections_do_not_stop_a_client(hostile):
 
 @pytest.mark.parametrize("count", [128, 300, 500])
 def test_queries_of_many_parameters(hostile, count):
-    """Within 8 KiB; libmicrohttpd closes when its memory for one head is used up."""
+    """Within 8 KiB, but their list may not fit into the memory for one head."""
     pairs = [(f"x-{index}", "1") for index in range(count)]
     with Connection(hostile) as connection:
         connection.send(connection.signed_head("GET", encode_path("bucket"), pairs)[0])
-        answer = connection.read_answer_if_any()
-        assert answer is None or answer.status == (200 if count <= 128 else 400), answer
+        assert connection.read_answer().status == (200 if count <= 128 else 400)

@@ -127,7 +127,7 @@ def test_a_full_disk(loop_disk, tmp_path):
     disk = loop_disk(1536)
     drive = disk.mount_point / "drive"
     drive.mkdir()
-    server = Server(drive, tmp_path / "server.log").start()
+    server = Server(drive, tmp_path / "server.log", ["--log-level", "debug"]).start()
     try:
         fill_and_empty(server)
     finally:
@@ -171,7 +171,7 @@ def test_a_full_disk_at_a_restart(loop_disk, tmp_path):
     disk = loop_disk(1536)
     drive = disk.mount_point / "drive"
     drive.mkdir()
-    server = Server(drive, tmp_path / "server.log").start()
+    server = Server(drive, tmp_path / "server.log", ["--log-level", "debug"]).start()
     try:
         assert request(server, "PUT", "bucket").status == 200
         assert request(server, "PUT", "bucket", "k", body=PIECE * 4).status == 200

@@ -82,7 +82,8 @@ static enum err classify(const char *message)
 {
     if (starts_with(message, "Result incomplete"))
         return ERR_WOULD_BLOCK;
-    if (starts_with(message, "Corruption"))
+    /* A file that the store names and that is not there is damage, not a failing device. */
+    if (starts_with(message, "Corruption") || strstr(message, "No such file or directory") != NULL)
         return ERR_CORRUPT;
     if (strstr(message, "No space left on device") != NULL)
         return ERR_NO_SPACE;

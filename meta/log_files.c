@@ -272,7 +272,12 @@ static enum err recover(struct recovery *recovery, const uint8_t log_id[LOG_ID_B
                                 .context = recovery};
     memcpy(source.log_id, log_id, LOG_ID_BYTES);
     AUTO_VALUE(log_scan) scan = {0};
-    TRY(log_scan(&source, state, &scan));
+    enum err err = log_scan(&source, state, &scan);
+    if (err == ERR_CORRUPT || err == ERR_MISMATCH || err == ERR_UNSUPPORTED)
+        log_error("log: the header of a segment is not this log's file=%s/" PREFIX "%016" PRIx64
+                  " cause=%s; put the file back as it was",
+                  recovery->directory, scan.segment, err_text(err));
+    TRY(err);
     if (scan.end == LOG_END_ROTTEN)
         return report_damage(recovery, &scan, state);
     if (scan.end == LOG_END_TORN)

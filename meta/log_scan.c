@@ -289,8 +289,10 @@ static enum err walk(struct scanner *scanner, uint32_t segment)
 static enum err scan_all(struct scanner *scanner)
 {
     const struct log_source *source = scanner->source;
-    for (uint32_t i = 0; i < source->segment_count; i++)
+    for (uint32_t i = 0; i < source->segment_count; i++) {
+        scanner->scan->segment = source->segments[i].number;
         TRY(read_head(scanner, i, &scanner->heads[i]));
+    }
     if (source->segment_count == 0)
         return OK;
     return walk(scanner, first_segment(scanner));
@@ -315,7 +317,10 @@ enum err log_scan(const struct log_source *source, struct log_state *state,
     mem_free(scanner.heads);
     mem_free(scanner.window);
     bytes_deinit(&scanner.stream);
-    if (err != OK)
+    if (err != OK) {
+        uint64_t segment = out_scan->segment;
         log_scan_deinit(out_scan);
+        out_scan->segment = segment;
+    }
     return err;
 }

@@ -42,6 +42,6 @@ void log_scan_deinit(struct log_scan *scan);
 
 /* `state` is empty; after OK it holds the intact batches, also when scan.end is LOG_END_ROTTEN.
  * Errors are those of the reader and ERR_CORRUPT, ERR_UNSUPPORTED, ERR_MISMATCH of segment
- * headers. */
+ * headers; out_scan->segment is then the segment. */
 enum err log_scan(const struct log_source *source, struct log_state *state,
                   struct log_scan *out_scan);

@@ -231,8 +231,8 @@ static enum err report_damage(const struct recovery *recovery, const struct log_
         log_error("log: group=%" PRIu64 " is intact up to index=%" PRIu64
                   "; what was acknowledged after it is lost unless another replica has it",
                   state->groups[i]->id, state->groups[i]->last_index);
-    log_error("log: nothing was changed; if no other copy exists, `shale meta accept-loss` "
-              "gives up what follows");
+    log_error("log: nothing was changed; put the file back from a copy, or keep the directory: a "
+              "later release can give up what follows");
     return FAIL(ERR_CORRUPT, "log segment=%" PRIu64 " offset=%" PRIu64, scan->segment,
                 scan->offset);
 }

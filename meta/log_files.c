@@ -243,7 +243,6 @@ static enum err tidy_up(struct recovery *recovery, const struct log_scan *scan,
 {
     found->spares =
         (struct log_file **)mem_alloc_array(recovery->count + (size_t)1, sizeof(struct log_file *));
-    bool deleted = false;
     for (uint32_t i = 0; i < recovery->count; i++) {
         const struct log_scan_segment *segment = &recovery->segments[i];
         if (scan->used[i]) {
@@ -256,9 +255,9 @@ static enum err tidy_up(struct recovery *recovery, const struct log_scan *scan,
             continue;
         }
         TRY(log_file_delete(recovery->io, recovery->directory, segment->number));
-        deleted = true;
     }
-    return deleted ? io_sync_directory(recovery->io, recovery->directory) : OK;
+    /* Also for a spare whose rename a killed process did not get to sync. */
+    return io_sync_directory(recovery->io, recovery->directory);
 }
 
 static enum err recover(struct recovery *recovery, const uint8_t log_id[LOG_ID_BYTES],

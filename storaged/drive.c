@@ -121,6 +121,8 @@ enum err drive_format(struct io *io, const char *directory, const struct superbl
     TRY(list_is_empty(io, directory, &empty));
     if (!empty)
         return FAIL(ERR_EXISTS, "directory is not empty path=%s", directory);
+    /* Before the superblock: whoever finds one, after a kill here too, may rely on the name. */
+    TRY(sync_parent(io, directory));
     AUTO_STRING path_new = path_of(directory, "superblock.new");
     AUTO_STRING path = path_of(directory, "superblock");
     AUTO(file) file = NULL;
@@ -128,8 +130,7 @@ enum err drive_format(struct io *io, const char *directory, const struct superbl
     TRY(write_superblock(io, file, superblock));
     TRY(io_sync(io, file));
     TRY(io_rename(io, path_new, path));
-    TRY(io_sync_directory(io, directory));
-    return sync_parent(io, directory);
+    return io_sync_directory(io, directory);
 }
 
 enum err drive_write_table(struct io *io, struct drive *drive,

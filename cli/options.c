@@ -3,6 +3,8 @@
 
 #include "base/slice.h"
 #include "base/text.h"
+#include "erasure/codec.h"
+#include "expand.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -10,13 +12,22 @@
 #include <string.h>
 
 const char server_options_help[] =
-    "usage: shale server [FLAGS] DIR\n"
+    "usage: shale server [FLAGS] DIR...       ('/mnt/d{1...6}' stands for six directories)\n"
     "\n"
     "  --address HOST:PORT         S3 (default 127.0.0.1:9000; port 0 = any free one, printed)\n"
     "  --admin-address HOST:PORT   /health/live, /health/ready, /metrics (default 127.0.0.1:9001)\n"
+    "  --tls-cert FILE             serve S3 over HTTPS with this certificate and its chain (PEM)\n"
+    "  --tls-key FILE              its private key (PEM, not encrypted). Both are loaded again on\n"
+    "                              SIGHUP and when they change\n"
     "  --domain NAME               base of virtual-host style; may be repeated or comma-separated\n"
     "  --region NAME               accept only signatures for this region (default: any)\n"
     "  --refuse-unsigned-payload   refuse UNSIGNED-PAYLOAD over plain HTTP\n"
+    "  --redundancy K+M            data and parity shards of new blocks (default: by the number "
+    "of\n"
+    "                              drives: 1+0, 1+1, 2+1, 2+2, 3+2, from six on 4+2)\n"
+    "  --accept-loss               start although more drives are missing than the redundancy "
+    "bears\n"
+    "  --auto-recover              go on by itself where `shale meta recover` loses nothing\n"
     "  --reactors N                threads that serve (default: one per processor)\n"
     "  --body-memory MIB           memory for bodies in flight (default 256)\n"
     "  --log-level LEVEL           error, warn, info or debug (default info)\n"
@@ -55,6 +66,22 @@ static enum err set_admin_address(struct server_options *options, const char *na
     return OK;
 }
 
+static enum err set_tls_cert(struct server_options *options, const char *name, const char *value)
+{
+    if (value[0] == '\0')
+        return complain(name, value, "a file in PEM form");
+    options->tls_cert = value;
+    return OK;
+}
+
+static enum err set_tls_key(struct server_options *options, const char *name, const char *value)
+{
+    if (value[0] == '\0')
+        return complain(name, value, "a file in PEM form");
+    options->tls_key = value;
+    return OK;
+}
+
 static enum err set_region(struct server_options *options, const char *name, const char *value)
 {
     if (value[0] == '\0' || strlen(value) > 64)
@@ -75,6 +102,39 @@ static enum err set_domain(struct server_options *options, const char *name, con
             return complain(name, value, "at most 16 domains");
         options->domains[options->domain_count++] = piece;
     }
+    return OK;
+}
+
+static enum err set_redundancy(struct server_options *options, const char *name, const char *value)
+{
+    struct slice text = slice_of_text(value);
+    size_t plus = slice_find(text, '+');
+    uint64_t data = 0;
+    uint64_t parity = 0;
+    if (plus == text.bytes ||
+        text_parse_u64(slice_first(text, plus), CODEC_DATA_SHARDS_MAX, &data) != OK ||
+        text_parse_u64(slice_skip(text, plus + 1), CODEC_PARITY_SHARDS_MAX, &parity) != OK ||
+        data == 0 || data + parity > OPTIONS_DIRECTORIES_MAX)
+        return complain(name, value, "K+M with K from 1 to 16 and M from 0 to 8");
+    options->data_shards = (uint8_t)data;
+    options->parity_shards = (uint8_t)parity;
+    return OK;
+}
+
+static enum err set_accept_loss(struct server_options *options, const char *name, const char *value)
+{
+    (void)name;
+    (void)value;
+    options->accept_loss = true;
+    return OK;
+}
+
+static enum err set_auto_recover(struct server_options *options, const char *name,
+                                 const char *value)
+{
+    (void)name;
+    (void)value;
+    options->auto_recover = true;
     return OK;
 }
 
@@ -127,9 +187,14 @@ static enum err set_help(struct server_options *options, const char *name, const
 static const struct flag flags[] = {
     {"address", true, set_address},
     {"admin-address", true, set_admin_address},
+    {"tls-cert", true, set_tls_cert},
+    {"tls-key", true, set_tls_key},
     {"domain", true, set_domain},
     {"region", true, set_region},
     {"refuse-unsigned-payload", false, set_refuse_unsigned},
+    {"redundancy", true, set_redundancy},
+    {"accept-loss", false, set_accept_loss},
+    {"auto-recover", false, set_auto_recover},
     {"reactors", true, set_reactors},
     {"body-memory", true, set_body_memory},
     {"log-level", true, set_log_level},
@@ -188,6 +253,25 @@ static enum err read_flag(struct server_options *options, int argc, char **argv,
     return ERR_INVALID;
 }
 
+/* Kept as long as the process. */
+static enum err add_directory(void *context, const char *directory)
+{
+    struct server_options *options = context;
+    options->directories[options->directory_count++] = strdup(directory);
+    return OK;
+}
+
+static enum err add_directories(struct server_options *options, const char *pattern)
+{
+    uint32_t room = OPTIONS_DIRECTORIES_MAX - options->directory_count;
+    if (expand_ranges(pattern, room, add_directory, options) == OK)
+        return OK;
+    fprintf(stderr,
+            "shale: '%s': expected a directory or directories as in /mnt/d{1...6}, at most %d\n",
+            pattern, OPTIONS_DIRECTORIES_MAX);
+    return ERR_INVALID;
+}
+
 enum err server_options_parse(int argc, char **argv, struct server_options *out_options)
 {
     struct server_options options = {
@@ -201,14 +285,14 @@ enum err server_options_parse(int argc, char **argv, struct server_options *out_
             TRY(read_flag(&options, argc, argv, &at));
             continue;
         }
-        if (options.directory_count == OPTIONS_DIRECTORIES_MAX) {
-            fprintf(stderr, "shale: more than %d directories\n", OPTIONS_DIRECTORIES_MAX);
-            return ERR_INVALID;
-        }
-        options.directories[options.directory_count++] = argv[at];
+        TRY(add_directories(&options, argv[at]));
     }
     if (options.directory_count == 0 && !options.help) {
-        fprintf(stderr, "shale: give a directory: shale server DIR\n");
+        fprintf(stderr, "shale: give one directory or more: shale server DIR...\n");
+        return ERR_INVALID;
+    }
+    if ((options.tls_cert == NULL) != (options.tls_key == NULL)) {
+        fprintf(stderr, "shale: --tls-cert and --tls-key go together: give both or none\n");
         return ERR_INVALID;
     }
     *out_options = options;

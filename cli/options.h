@@ -15,6 +15,8 @@ enum {
 struct server_options {
     const char *address;       /* S3 */
     const char *admin_address; /* health and metrics */
+    const char *tls_cert;      /* PEM files: S3 over HTTPS; both or NULL */
+    const char *tls_key;
     const char *root_user;
     const char *root_password;
     const char *region;
@@ -22,6 +24,9 @@ struct server_options {
     uint32_t domain_count;
     const char *directories[OPTIONS_DIRECTORIES_MAX];
     uint32_t directory_count;
+    uint8_t data_shards, parity_shards; /* of new blocks; 0 and 0 = by the number of drives */
+    bool accept_loss;
+    bool auto_recover;
     uint32_t reactor_count; /* 0 = one per processor */
     uint64_t body_budget_mib;
     bool refuse_unsigned_payload;

@@ -25,7 +25,7 @@ struct server {
     struct gauge *fibers;
     struct gauge *pool_used;
     struct gauge *active;
-    sigset_t signals; /* that end the server */
+    sigset_t signals; /* read from signal_fd */
     int signal_fd;
     int exit_status;
 };
@@ -56,10 +56,11 @@ static void register_metrics(struct server *server)
     metrics_on_collect(server->metrics, collect, server);
 }
 
-static void announce(const struct http_server *s3, const struct http_server *admin,
-                     const struct node *node)
+static void announce(const struct server *server, const struct http_server *s3,
+                     const struct http_server *admin, const struct node *node)
 {
-    printf("s3: http://%s\nadmin: http://%s\naccess key: %s\n", http_server_address(s3),
+    printf("s3: %s://%s\nadmin: http://%s\naccess key: %s\n",
+           server->options->tls_cert != NULL ? "https" : "http", http_server_address(s3),
            http_server_address(admin), node_root_user(node));
     if (node_credentials_path(node)[0] != '\0')
         printf("secret key: in %s\n", node_credentials_path(node));
@@ -69,18 +70,31 @@ static void announce(const struct http_server *s3, const struct http_server *adm
     fflush(stdout);
 }
 
+/* Take the signals that came. False: one of them ends the server. */
+static bool handle_signals(struct io *io, const struct server *server, struct http_server *s3)
+{
+    bool go_on = true;
+    struct signalfd_siginfo taken;
+    while (read(server->signal_fd, &taken, sizeof taken) == sizeof taken) {
+        if (taken.ssi_signo == SIGHUP)
+            http_server_reload(io, s3);
+        else
+            go_on = false;
+    }
+    return go_on;
+}
+
 /* Until SIGTERM or SIGINT. */
-static void wait_for_signal(struct io *io, const struct server *server)
+static void wait_for_signal(struct io *io, const struct server *server, struct http_server *s3)
 {
     struct poller *poller = NULL;
     if (poller_new(io, server->signal_fd, &poller) != OK)
         return;
-    while (poller_wait(io, poller, io_now_ns(io) + 3600 * IO_NS_PER_S) == ERR_TIMEOUT)
-        ;
+    do {
+        while (poller_wait(io, poller, io_now_ns(io) + 3600 * IO_NS_PER_S) == ERR_TIMEOUT)
+            ;
+    } while (handle_signals(io, server, s3));
     poller_free(io, poller);
-    struct signalfd_siginfo taken;
-    while (read(server->signal_fd, &taken, sizeof taken) > 0)
-        ;
     /* A second signal ends the process at once. */
     pthread_sigmask(SIG_UNBLOCK, &server->signals, NULL);
     log_info("server: stopping");
@@ -95,11 +109,13 @@ static enum err serve(struct io *io, struct server *server, struct node *node,
         .context = node,
         .metrics = server->metrics,
         .name = "s3",
+        .tls_certificate_path = server->options->tls_cert,
+        .tls_key_path = server->options->tls_key,
     };
     struct http_server *s3 = NULL;
     TRY(http_server_start(io, &options, &s3));
-    announce(s3, admin, node);
-    wait_for_signal(io, server);
+    announce(server, s3, admin, node);
+    wait_for_signal(io, server, s3);
     http_server_stop(io, s3, io_now_ns(io) + DRAIN_SECONDS_MAX * IO_NS_PER_S);
     return OK;
 }
@@ -120,6 +136,9 @@ static enum err run_node(struct io *io, struct server *server, const struct http
                .refuse_unsigned_payload = options->refuse_unsigned_payload},
         .body_budget_bytes = options->body_budget_mib << 20,
         .checks_mounts = true,
+        .redundancy = {options->data_shards, options->parity_shards},
+        .accepts_loss = options->accept_loss,
+        .auto_recover = options->auto_recover,
     };
     struct node *node = NULL;
     TRY(node_start(io, &node_options, &node));
@@ -152,12 +171,15 @@ static void server_fiber(struct io *io, void *argument)
     server->exit_status = err == OK ? 0 : 1;
 }
 
-/* All threads inherit the mask; the signals are read from the descriptor. */
-static int signals_to_descriptor(sigset_t *out_signals)
+/* All threads inherit the mask; the signals are read from the descriptor. SIGHUP is one of them
+ * where there is something to reload, else it keeps its meaning: the terminal is gone. */
+static int signals_to_descriptor(bool reloads, sigset_t *out_signals)
 {
     sigemptyset(out_signals);
     sigaddset(out_signals, SIGTERM);
     sigaddset(out_signals, SIGINT);
+    if (reloads)
+        sigaddset(out_signals, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, out_signals, NULL);
     return signalfd(-1, out_signals, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -178,7 +200,7 @@ int server_main(const struct server_options *options)
     struct server server = {.options = options, .exit_status = 1};
     log_set_level(options->log_level);
     raise_file_limit();
-    server.signal_fd = signals_to_descriptor(&server.signals);
+    server.signal_fd = signals_to_descriptor(options->tls_cert != NULL, &server.signals);
     if (server.signal_fd < 0) {
         fprintf(stderr, "shale: signalfd failed\n");
         return 1;

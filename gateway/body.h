@@ -5,10 +5,12 @@
 #include "context.h"
 
 struct body_reader;
+struct form_body;
 
 struct body_expectation {
     bool md5;                         /* always compute MD5 (ETag) */
     enum checksum_algorithm checksum; /* compute this one too even if the client sent none */
+    struct form_body *form;           /* the payload is the file of this form; NULL: the body */
 };
 
 /* Reads the headers (Content-Length, Content-MD5, x-amz-checksum-*, x-amz-sdk-checksum-algorithm,
@@ -19,7 +21,7 @@ enum s3_error body_reader_new(struct io *io, struct context *context,
                               struct body_reader **out_reader);
 void body_reader_free(struct body_reader *reader);
 DEFINE_AUTO(body_reader, body_reader_free)
-/* Payload length when known before reading, else UINT64_MAX. */
+/* Payload length when known before reading (of a form: the most it can be), else UINT64_MAX. */
 uint64_t body_reader_expected_bytes(const struct body_reader *reader);
 /* Fill buf at `offset` with up to `bytes` payload bytes, fewer only at the end (0 = ended). Digests
  * are fed. */
@@ -31,6 +33,9 @@ enum s3_error body_reader_finish(struct io *io, struct body_reader *reader,
                                  struct digest_values *out_values);
 /* After finish: the checksum the client gave, by header or trailer; algorithm NONE when none. */
 struct checksum body_reader_checksum(const struct body_reader *reader);
+
+/* Errors of exchange_read, as a client hears them that still listens. */
+enum s3_error body_transport_error(enum err err);
 
 /* Read a whole small body (XML) of at most `max` bytes into `out`, verified.
  * S3_MAX_MESSAGE_LENGTH_EXCEEDED. */
@@ -58,3 +63,8 @@ void object_writer_committed(struct object_writer *writer);
 /* Pump the request's body into a writer: the loop of PutObject and UploadPart. */
 enum s3_error body_to_object(struct io *io, struct context *context, struct body_reader *reader,
                              struct object_writer *writer);
+/* All of PutObject and PostObject between head and commit: the body is complete, verified and
+ * durable; fills what object_writer_finish fills, the ETag, and the checksum to keep: the client's,
+ * else S3's default, which `reader` was made to expect. */
+enum s3_error body_store(struct io *io, struct context *context, struct body_reader *reader,
+                         struct object_writer *writer, struct object_put *put);

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "form_body.h"
 #include "s3/chunked.h"
 #include "s3/sigv4.h"
 
@@ -11,7 +12,8 @@ enum { STAGING_BYTES = 64 << 10 };
 struct body_reader {
     struct context *context;
     struct digest *digest;
-    struct s3_chunked *chunked; /* NULL: the payload is the body as it is */
+    struct s3_chunked *chunked; /* with `form` NULL too: the payload is the body as it is */
+    struct form_body *form;     /* of a browser's upload, borrowed */
     uint8_t *staging;           /* raw aws-chunked bytes */
     struct slice raw;           /* of them, not decoded yet */
     uint64_t expected_bytes;    /* UINT64_MAX: unknown */
@@ -140,12 +142,11 @@ static enum s3_error start_chunked(struct body_reader *reader, enum s3_chunked_m
         .signing = mode == S3_CHUNKED_UNSIGNED_TRAILER
                        ? NULL
                        : s3_request_chunk_signing(reader->context->request),
-        .has_decoded_bytes = payload->has_decoded_bytes,
+        .has_decoded_bytes = true,
         .decoded_bytes = payload->decoded_bytes,
         .trailer_names = payload->trailer_names,
     };
-    if (payload->has_decoded_bytes)
-        reader->expected_bytes = payload->decoded_bytes;
+    reader->expected_bytes = payload->decoded_bytes;
     reader->staging = mem_alloc(STAGING_BYTES);
     return s3_chunked_new(&options, &reader->context->failure, &reader->chunked);
 }
@@ -154,6 +155,10 @@ static enum s3_error start_payload(struct body_reader *reader)
 {
     const struct s3_framing *framing = &reader->context->exchange->framing;
     reader->expected_bytes = UINT64_MAX;
+    if (reader->form != NULL) {
+        reader->expected_bytes = form_body_expected_bytes(reader->form);
+        return S3_OK;
+    }
     switch (s3_request_payload(reader->context->request)->mode) {
     case S3_PAYLOAD_CHUNKS_SIGNED:
         TRY(start_chunked(reader, S3_CHUNKED_SIGNED));
@@ -201,6 +206,7 @@ enum s3_error body_reader_new(struct io *io, struct context *context,
     (void)io;
     AUTO(body_reader) reader = mem_new(struct body_reader);
     reader->context = context;
+    reader->form = expectation->form;
     TRY(start(reader, expectation));
     *out_reader = TAKE(reader);
     return S3_OK;
@@ -211,8 +217,7 @@ uint64_t body_reader_expected_bytes(const struct body_reader *reader)
     return reader->expected_bytes;
 }
 
-/* Errors of the transport, seen by a client that still listens. */
-static enum s3_error from_transport(enum err err)
+enum s3_error body_transport_error(enum err err)
 {
     if (err == ERR_TIMEOUT)
         return S3_FAIL(S3_REQUEST_TIMEOUT, "client too slow");
@@ -229,7 +234,7 @@ static enum s3_error fill_plain(struct io *io, struct body_reader *reader, uint8
     *out_bytes = 0;
     if (want == 0)
         return S3_OK;
-    TRY(from_transport(exchange_read(io, reader->context->exchange, dst, want, out_bytes)));
+    TRY(body_transport_error(exchange_read(io, reader->context->exchange, dst, want, out_bytes)));
     if (*out_bytes == 0)
         return S3_FAIL(S3_INCOMPLETE_BODY, "body ended early");
     return S3_OK;
@@ -255,7 +260,7 @@ static enum s3_error fill_chunked(struct io *io, struct body_reader *reader, uin
         if (reader->raw.bytes > 0)
             continue;
         size_t got = 0;
-        TRY(from_transport(
+        TRY(body_transport_error(
             exchange_read(io, context->exchange, reader->staging, STAGING_BYTES, &got)));
         if (got == 0) {
             *out_bytes = 0;
@@ -273,7 +278,9 @@ enum s3_error body_reader_fill(struct io *io, struct body_reader *reader, struct
     while (filled < bytes && !reader->ended) {
         uint8_t *dst = buf->data + offset + filled;
         size_t got = 0;
-        if (reader->chunked == NULL)
+        if (reader->form != NULL)
+            TRY(form_body_fill(io, reader->form, dst, bytes - filled, &got));
+        else if (reader->chunked == NULL)
             TRY(fill_plain(io, reader, dst, bytes - filled, &got));
         else
             TRY(fill_chunked(io, reader, dst, bytes - filled, &got));

@@ -129,7 +129,6 @@ static const struct unsupported {
     {"x-amz-server-side-encryption-customer-algorithm", {NULL}, S3_NOT_IMPLEMENTED},
     {"x-amz-server-side-encryption-aws-kms-key-id", {NULL}, S3_NOT_IMPLEMENTED},
     {"x-amz-copy-source-server-side-encryption-customer-algorithm", {NULL}, S3_NOT_IMPLEMENTED},
-    {"x-amz-tagging", {NULL}, S3_NOT_IMPLEMENTED},
     {"x-amz-object-lock-mode", {NULL}, S3_NOT_IMPLEMENTED},
     {"x-amz-object-lock-retain-until-date", {NULL}, S3_NOT_IMPLEMENTED},
     {"x-amz-object-lock-legal-hold", {"OFF"}, S3_NOT_IMPLEMENTED},

@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "s3/checksum.h"
 #include "s3/condition.h"
+#include "s3/cors.h"
 #include "s3/error.h"
 #include "s3/request.h"
 #include "s3/xml.h"
@@ -37,6 +38,11 @@ struct context {
     struct s3_failure failure;
     struct identity identity; /* who signed */
     struct bucket bucket;     /* filled by context_bucket */
+    /* For a page of another origin: filled by cross_origin_prepare. The grant borrows from the
+     * rules. */
+    bool has_cors; /* the bucket has rules */
+    struct bytes cors_rules;
+    struct cors_grant cors;
     /* For texts that live as long as the request; grows by moving: copy before appending. */
     struct bytes scratch;
     /* Staged blocks of writers that were not committed; given up after the answer. */
@@ -45,6 +51,10 @@ struct context {
 };
 
 typedef enum s3_error operation_fn(struct io *io, struct context *context);
+
+/* Who asks: verify the request's signature. Nobody without one gets further: there are no bucket
+ * policies yet. Operations but PostObject, whose form holds it, find it done. */
+enum s3_error context_authenticate(struct io *io, struct context *context);
 
 /* The bucket of the request into context->bucket; also checks x-amz-expected-bucket-owner.
  * S3_NO_SUCH_BUCKET, S3_ACCESS_DENIED (another owner). */
@@ -68,7 +78,7 @@ enum s3_error context_header_number(struct context *context, const char *name, u
                                     uint64_t max, uint64_t *out_value);
 
 /* Headers that ask for what Shale does not do, refused before anything is written: server-side
- * encryption, object lock, tagging, ACL grants other than the owner's, storage classes other than
+ * encryption, object lock, ACL grants other than the owner's, storage classes other than
  * STANDARD. */
 enum s3_error context_refuse_unsupported(struct context *context);
 

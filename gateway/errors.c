@@ -1,4 +1,5 @@
 /* The answer to a refused request (S3 API Reference, "Error Responses", "REST error responses"). */
+#include "cross_origin.h"
 #include "dispatch.h"
 
 #include "base/text.h"
@@ -46,8 +47,10 @@ void error_answer(struct io *io, struct context *context, enum s3_error error)
         (void)context_respond_empty(io, context, 304);
         return;
     }
-    if (error != S3_INVALID_RANGE)
+    if (error != S3_INVALID_RANGE) {
         exchange_reset_answer(exchange);
+        cross_origin_headers(context);
+    }
     unsigned status = s3_error_status(error);
     if (status == 503)
         exchange_header_format(exchange, "Retry-After", "%d", RETRY_AFTER_SECONDS);

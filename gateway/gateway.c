@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "context.h"
+#include "cross_origin.h"
 #include "dispatch.h"
 #include "request_metrics.h"
 #include "s3/body.h"
@@ -114,8 +115,7 @@ static enum s3_error find_identity(struct io *io, struct gateway *gateway, struc
     return S3_OK;
 }
 
-/* Who asks. Nobody without a signature gets further: there are no bucket policies yet. */
-static enum s3_error authenticate(struct io *io, struct context *context)
+enum s3_error context_authenticate(struct io *io, struct context *context)
 {
     const struct s3_credential *credential = s3_request_credential(context->request);
     if (credential->kind == S3_AUTH_ANONYMOUS) {
@@ -137,12 +137,25 @@ static enum s3_error check_space(struct context *context)
 {
     static const enum s3_operation growing[] = {
         S3_OP_CREATE_BUCKET,           S3_OP_PUT_OBJECT,  S3_OP_COPY_OBJECT,
-        S3_OP_CREATE_MULTIPART_UPLOAD, S3_OP_UPLOAD_PART, S3_OP_UPLOAD_PART_COPY,
+        S3_OP_CREATE_MULTIPART_UPLOAD, S3_OP_POST_OBJECT, S3_OP_UPLOAD_PART,
+        S3_OP_UPLOAD_PART_COPY,
     };
     for (unsigned i = 0; i < sizeof growing / sizeof growing[0]; i++)
         if (s3_request_operation(context->request) == growing[i])
             return s3_error_from(storage_check_space(context->gateway->options.storage), "space");
     return S3_OK;
+}
+
+/* A preflight has no signature, and a form has it in its body. */
+static enum s3_error admit(struct io *io, struct context *context)
+{
+    if (s3_request_method(context->request) == S3_OPTIONS)
+        return S3_OK;
+    cross_origin_prepare(io, context);
+    cross_origin_headers(context);
+    if (s3_request_operation(context->request) == S3_OP_POST_OBJECT)
+        return S3_OK;
+    return context_authenticate(io, context);
 }
 
 static enum s3_error handle(struct io *io, struct context *context)
@@ -152,7 +165,7 @@ static enum s3_error handle(struct io *io, struct context *context)
         return S3_FAIL(S3_SERVICE_UNAVAILABLE, "not ready");
     TRY(s3_request_new(&context->exchange->head, &options->s3, &context->failure,
                        &context->request));
-    TRY(authenticate(io, context));
+    TRY(admit(io, context));
     operation_fn *operation = dispatch_find(s3_request_operation(context->request));
     if (operation == NULL)
         return S3_FAIL_SAY(&context->failure, S3_NOT_IMPLEMENTED, "%s is not implemented.",
@@ -166,6 +179,8 @@ static void context_deinit(struct context *context)
     s3_request_free(context->request);
     s3_failure_deinit(&context->failure);
     bytes_deinit(&context->scratch);
+    cors_grant_deinit(&context->cors);
+    bytes_deinit(&context->cors_rules);
     OPENSSL_cleanse(&context->identity, sizeof context->identity);
 }
 

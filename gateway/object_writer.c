@@ -21,7 +21,9 @@ struct object_writer {
     struct bytes inline_bytes;
     struct block_writer *block; /* open, or NULL */
     uint32_t block_bytes;       /* written to it */
-    struct block_ref *blocks;   /* finished ones */
+    /* The last finished block's, until an entry names the block: its lease stays in use so long. */
+    struct block_writer *finished;
+    struct block_ref *blocks; /* finished ones */
     struct lease *leases;
     uint32_t block_count;
     uint32_t staged_count;
@@ -54,6 +56,7 @@ void object_writer_free(struct object_writer *writer)
     if (writer->intent != 0 && context->abandoned_intent_count < CONTEXT_INTENTS_MAX)
         context->abandoned_intents[context->abandoned_intent_count++] = writer->intent;
     block_writer_free(writer->block);
+    block_writer_free(writer->finished);
     bytes_deinit(&writer->inline_bytes);
     mem_free(writer->blocks);
     mem_free(writer->leases);
@@ -65,8 +68,12 @@ static enum s3_error block_finish(struct io *io, struct object_writer *writer)
     struct block_ref *ref = &writer->blocks[writer->block_count];
     struct lease *lease = &writer->leases[writer->block_count];
     TRY(s3_error_from(block_writer_finish(io, writer->block, ref, lease), "block finish"));
-    block_writer_free(TAKE(writer->block));
+    assert(writer->finished == NULL);
     assert(ref->bytes == writer->block_bytes);
+    /* A block that was written again has another id than it began with. */
+    if (writer->block_count == 0)
+        writer->write_id = ref->id;
+    writer->finished = TAKE(writer->block);
     writer->block_count++;
     writer->block_bytes = 0;
     return S3_OK;
@@ -83,6 +90,7 @@ static enum s3_error block_stage(struct io *io, struct object_writer *writer)
         writer->staged_count++;
         writer->renewed_ns = io_now_ns(io);
     }
+    block_writer_free(TAKE(writer->finished));
     return S3_OK;
 }
 
@@ -121,12 +129,9 @@ static enum s3_error block_open(struct io *io, struct object_writer *writer)
         .part_number = writer->part_number,
     };
     uint32_t expected = (uint32_t)(rest < BLOCK_BYTES_MAX ? rest : BLOCK_BYTES_MAX);
-    TRY(s3_error_from(block_writer_open(io, writer->context->gateway->options.storage, &hint,
-                                        expected, &writer->block),
-                      "block open"));
-    if (writer->block_count == 0)
-        writer->write_id = block_writer_id(writer->block);
-    return S3_OK;
+    return s3_error_from(block_writer_open(io, writer->context->gateway->options.storage, &hint,
+                                           expected, &writer->block),
+                         "block open");
 }
 
 static enum s3_error append_to_blocks(struct io *io, struct object_writer *writer, struct buf *buf,
@@ -199,6 +204,7 @@ enum s3_error object_writer_finish(struct io *io, struct object_writer *writer,
 void object_writer_committed(struct object_writer *writer)
 {
     writer->intent = 0;
+    block_writer_free(TAKE(writer->finished));
 }
 
 /* Pieces as large as what is left, so that a small body takes little of the budget. */
@@ -226,4 +232,25 @@ enum s3_error body_to_object(struct io *io, struct context *context, struct body
         if (got < bytes)
             return S3_OK;
     }
+}
+
+static struct object_checksum checksum_to_keep(const struct body_reader *reader,
+                                               const struct digest_values *values)
+{
+    struct checksum checksum = body_reader_checksum(reader);
+    if (checksum.algorithm == CHECKSUM_NONE)
+        checksum = digest_checksum(values, CHECKSUM_CRC64NVME);
+    return checksum_to_object(&checksum);
+}
+
+enum s3_error body_store(struct io *io, struct context *context, struct body_reader *reader,
+                         struct object_writer *writer, struct object_put *put)
+{
+    struct digest_values values;
+    TRY(body_to_object(io, context, reader, writer));
+    TRY(body_reader_finish(io, reader, &values));
+    TRY(object_writer_finish(io, writer, put));
+    memcpy(put->etag.md5, values.md5, sizeof put->etag.md5);
+    put->checksum = checksum_to_keep(reader, &values);
+    return S3_OK;
 }

@@ -5,6 +5,7 @@
 #include "elements.h"
 #include "object_read.h"
 #include "operations.h"
+#include "tag_set.h"
 
 #include <inttypes.h>
 
@@ -14,6 +15,8 @@ enum { LOOKUPS_MAX = 5 }; /* of a source that is replaced between the look-up an
 struct copy {
     struct copy_source source;
     bool replace_attributes;
+    bool replace_tags;
+    struct bytes tags;                /* encoded, when they replace */
     enum checksum_algorithm checksum; /* asked for; NONE keeps the source's */
     struct write_conditions conditions;
 };
@@ -49,9 +52,11 @@ static enum s3_error parse(struct context *context, struct copy *copy)
     TRY(context_write_conditions(context, &copy->conditions));
     TRY(parse_directive(context, "x-amz-metadata-directive", "Unknown metadata directive.",
                         &copy->replace_attributes));
-    bool replace_tags; /* there are none, so both mean the same */
     TRY(parse_directive(context, "x-amz-tagging-directive", "Unknown tagging directive.",
-                        &replace_tags));
+                        &copy->replace_tags));
+    copy->tags.max = TAGS_BYTES_MAX;
+    if (copy->replace_tags)
+        TRY(tag_set_from_header(context, &copy->tags));
     return parse_checksum(context, &copy->checksum);
 }
 
@@ -158,6 +163,8 @@ static enum s3_error attempt(struct io *io, struct context *context, const struc
         .conditions = copy->conditions,
         .checksum = checksum,
         .attributes = bytes_slice(&attributes),
+        .replace_tags = copy->replace_tags,
+        .tags = bytes_slice(&copy->tags),
     };
     struct object_written written;
     enum err err = meta_object_copy(io, context->gateway->options.meta, &order, &written);
@@ -180,6 +187,7 @@ static enum s3_error copy_guarded(struct io *io, struct context *context, const 
 static void copy_deinit(struct copy *copy)
 {
     copy_source_deinit(&copy->source);
+    bytes_deinit(&copy->tags);
 }
 
 enum s3_error op_copy_object(struct io *io, struct context *context)

@@ -1,7 +1,9 @@
 /* CreateBucket. */
 #include "base/mem.h"
+#include "bucket_config.h"
 #include "operations.h"
 #include "owner.h"
+#include "tag_set.h"
 #include "xml_body.h"
 
 enum {
@@ -96,18 +98,21 @@ enum s3_error op_create_bucket(struct io *io, struct context *context)
 {
     TRY(check_headers(context));
     AUTO(body_parser) parser = NULL;
+    AUTO_VALUE(bytes) tags = {.max = TAGS_BYTES_MAX};
     struct slice constraint = slice_of(NULL, 0);
     if (xml_body_present(context)) {
         const struct body *body;
         TRY(xml_body_read(io, context, BODY_CREATE_BUCKET, &parser, &body));
         constraint = body->create_bucket.location_constraint;
-        if (body->create_bucket.tagging.tag_count > 0)
-            return S3_FAIL_SAY(&context->failure, S3_NOT_IMPLEMENTED,
-                               "Bucket tags are not implemented.");
+        const struct body_tagging *tagging = &body->create_bucket.tagging;
+        TRY(tags_check(tagging->tags, tagging->tag_count, TAG_BUCKET_COUNT_MAX, &context->failure));
+        tags_encode(&tags, tagging->tags, tagging->tag_count);
     }
     struct slice region;
     TRY(check_region(context, constraint, &region));
     TRY(create(io, context, region));
+    if (tags.bytes > 0)
+        TRY(bucket_config_put(io, context, BUCKET_CONFIG_TAGS, bytes_slice(&tags)));
     exchange_header_format(context->exchange, "Location", "/%s", context->bucket.name);
     exchange_header_format(context->exchange, "x-amz-bucket-arn", "arn:aws:s3:::%s",
                            context->bucket.name);

@@ -2,6 +2,7 @@
 #include "attributes.h"
 #include "multipart.h"
 #include "operations.h"
+#include "tag_set.h"
 #include "upload_text.h"
 
 struct kind {
@@ -70,11 +71,19 @@ enum s3_error op_create_multipart_upload(struct io *io, struct context *context)
     TRY(read_kind(context, &kind));
     AUTO_VALUE(bytes) attributes = {.max = META_ATTRIBUTES_BYTES_MAX};
     TRY(attributes_from_request(context, &attributes));
+    AUTO_VALUE(bytes) tags = {.max = TAGS_BYTES_MAX};
+    TRY(tag_set_from_header(context, &tags));
 
     uint64_t id;
-    enum err err = meta_upload_create(io, context->gateway->options.meta, context->bucket.id,
-                                      s3_request_key(context->request), bytes_slice(&attributes),
-                                      (uint8_t)kind.algorithm, (uint8_t)kind.type, &id);
+    struct upload_create create = {
+        .bucket_id = context->bucket.id,
+        .key = s3_request_key(context->request),
+        .attributes = bytes_slice(&attributes),
+        .tags = bytes_slice(&tags),
+        .checksum_algorithm = (uint8_t)kind.algorithm,
+        .checksum_type = (uint8_t)kind.type,
+    };
+    enum err err = meta_upload_create(io, context->gateway->options.meta, &create, &id);
     TRY(context_written(context, &(struct write_conditions){0}, err, "upload create"));
     return answer(io, context, &kind, id);
 }

@@ -5,6 +5,7 @@
 #include "operations.h"
 #include "s3/condition.h"
 #include "s3/date.h"
+#include "tag_set.h"
 
 #include <inttypes.h>
 
@@ -177,6 +178,7 @@ static enum s3_error answer_headers(struct context *context, const struct object
 {
     validator_headers(context, object);
     TRY(attributes_to_answer(context, object->attributes));
+    TRY(tag_set_count_header(context, object->tags));
     exchange_header_text(context->exchange, "Accept-Ranges", "bytes");
     if (selection->status == 206) {
         AUTO_VALUE(bytes) text = {.max = CONTENT_RANGE_BYTES_MAX};

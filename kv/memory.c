@@ -25,6 +25,7 @@ struct store {
     struct list_node node;
     char *path;
     bool open;
+    bool durable;                      /* else a crash may take the whole store away */
     unsigned state_count;              /* at least 1 */
     struct treap *states[HISTORY_MAX]; /* [0] is durable, the last is current */
 };
@@ -311,8 +312,10 @@ static enum err memory_write(struct kv *kv, struct kv_batch *base)
     struct memory_kv *memory = memory_of(kv);
     struct store *store = memory->store;
     lock(memory->world);
-    if (store->state_count == HISTORY_MAX)
+    if (store->state_count == HISTORY_MAX) {
         keep_states(store, HISTORY_MAX / 2, HISTORY_MAX / 2);
+        store->durable = true;
+    }
     struct treap *root = treap_ref(current(store));
     LIST_EACH(struct change, change, &batch_of(base)->changes, node)
     root = apply(root, change);
@@ -328,6 +331,7 @@ static enum err memory_flush(struct kv *kv)
     struct memory_kv *memory = memory_of(kv);
     lock(memory->world);
     keep_states(memory->store, memory->store->state_count - 1, 1);
+    memory->store->durable = true;
     unlock(memory->world);
     return OK;
 }
@@ -359,7 +363,7 @@ static enum err memory_checkpoint(struct kv *kv, const char *path)
     lock(memory->world);
     bool exists = find(memory->world, path) != NULL;
     if (!exists)
-        (void)store_new(memory->world, path, treap_ref(current(memory->store)));
+        store_new(memory->world, path, treap_ref(current(memory->store)))->durable = true;
     unlock(memory->world);
     return exists ? FAIL(ERR_EXISTS, "checkpoint path=%s", path) : OK;
 }
@@ -438,9 +442,11 @@ static enum err open_store(struct kv_memory_world *world, const char *path,
         store_free(world, store);
         store = NULL;
     }
-    if (store == NULL)
-        store = store_new(world, path, NULL);
     /* What is read after opening was read from the disk: it does not go away any more. */
+    if (store != NULL)
+        store->durable = true;
+    else
+        store = store_new(world, path, NULL);
     keep_states(store, store->state_count - 1, 1);
     store->open = true;
     *out_store = store;
@@ -501,9 +507,12 @@ void kv_memory_crash(struct kv_memory_world *world, uint64_t (*draw)(void *conte
     LIST_EACH(struct store, store, &world->stores, node)
     {
         assert(!store->open);
-        uint64_t chosen = draw(context, store->state_count);
-        assert(chosen < store->state_count);
-        keep_states(store, (unsigned)chosen, 1);
+        uint64_t chosen = draw(context, store->state_count + (uint64_t)!store->durable);
+        assert(chosen < store->state_count + (uint64_t)!store->durable);
+        if (chosen < store->state_count)
+            keep_states(store, (unsigned)chosen, 1);
+        else
+            store_free(world, store);
     }
     unlock(world);
 }

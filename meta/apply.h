@@ -8,7 +8,8 @@
 #include "entry.h"
 #include "state.h"
 
-/* --- state_bucket.c (TAKE, SETTLE, MARK, FORGET: cluster role; OPEN, CLOSE: object role) --- */
+/* --- state_bucket.c (TAKE, SETTLE, MARK, FORGET: cluster role; OPEN, CLOSE, CONFIG: object
+ * role) --- */
 enum err apply_bucket_take(struct change *change, const struct command_bucket *command,
                            struct result *result);
 enum err apply_bucket_settle(struct change *change, const struct command_bucket *command);
@@ -17,13 +18,22 @@ enum err apply_bucket_mark(struct change *change, const struct command_bucket *c
 enum err apply_bucket_forget(struct change *change, const struct command_bucket *command);
 enum err apply_bucket_open(struct change *change, const struct command_bucket *command);
 enum err apply_bucket_close(struct change *change, const struct command_bucket *command);
+enum err apply_bucket_config(struct change *change, const struct command_config *command);
 /* ERR_NOT_FOUND: the bucket takes no objects. */
 enum err bucket_check_open(struct change *change, uint64_t bucket_id);
 
 /* --- state_cluster.c --- */
 enum err apply_identity_put(struct change *change, const struct identity *command);
-enum err apply_drive_register(struct change *change, const struct command_drive *command);
+enum err apply_drive_register(struct change *change, const struct drive_record *command);
+enum err apply_drive_standing(struct change *change, const struct drive_record *command);
+enum err apply_drive_forget(struct change *change, const struct drive_record *command);
 enum err apply_volume_create(struct change *change, const struct command_volume *command,
+                             struct result *result);
+enum err apply_repair_start(struct change *change, const struct command_repair *command,
+                            struct result *result);
+enum err apply_repair_done(struct change *change, const struct command_repair *command,
+                           struct result *result);
+enum err apply_repair_cancel(struct change *change, const struct command_repair *command,
                              struct result *result);
 enum err apply_lease_open(struct change *change, const struct command_lease *command,
                           struct result *result);
@@ -38,6 +48,7 @@ enum err apply_object_copy(struct change *change, const struct command_copy *com
                            struct result *result);
 enum err apply_object_delete(struct change *change, const struct command_delete *command,
                              struct result *result);
+enum err apply_object_tag(struct change *change, const struct command_tag *command);
 
 /* The current version of a key, held together with the bytes it was decoded from. */
 struct version {
@@ -70,6 +81,7 @@ enum err apply_block_stage(struct change *change, const struct command_stage *co
 enum err apply_intent_drop(struct change *change, uint64_t intent);
 enum err apply_intent_renew(struct change *change, uint64_t intent);
 enum err apply_lease_refuse(struct change *change, const struct command_lease *command);
+enum err apply_blocks_repaired(struct change *change, const struct command_repaired *command);
 enum err apply_free_done(struct change *change, const struct command_free_done *command);
 /* Drop a bounded number of intents that were not renewed for INTENT_IDLE_MS. */
 enum err intents_expire(struct change *change);

@@ -1,4 +1,4 @@
-/* Typed calls over the server of this process: buckets, identities, drives, volumes. */
+/* Typed calls over the metadata service of this process: buckets, identities, drives, volumes. */
 #include "meta/client.h"
 #include "calls.h"
 
@@ -9,13 +9,13 @@ enum {
 };
 
 struct meta_client {
-    struct meta_server *server;
+    struct meta_group *group;
 };
 
-struct meta_client *meta_client_new(struct meta_server *server)
+struct meta_client *meta_client_new(struct meta_group *group)
 {
     struct meta_client *client = mem_new(struct meta_client);
-    client->server = server;
+    client->group = group;
     return client;
 }
 
@@ -30,7 +30,7 @@ enum err client_propose(struct io *io, struct meta_client *client, const struct 
     AUTO_VALUE(bytes) encoded = {.max = ENTRY_BYTES_MAX};
     AUTO_VALUE(bytes) answer = {.max = RESULT_BYTES_MAX};
     TRY(command_encode(&encoded, command));
-    TRY(meta_server_propose(io, client->server, bytes_slice(&encoded), &answer));
+    TRY(meta_group_propose(io, client->group, bytes_slice(&encoded), &answer));
     TRY(result_decode(bytes_slice(&answer), out_result));
     switch (out_result->outcome) {
     case RESULT_APPLIED:
@@ -52,7 +52,7 @@ enum err client_command(struct io *io, struct meta_client *client, const struct 
 enum err client_read(struct io *io, struct meta_client *client, meta_read_fn *fn, void *argument,
                      bool memory_first)
 {
-    return meta_server_read(io, client->server, fn, argument, memory_first);
+    return meta_group_read(io, client->group, fn, argument, memory_first);
 }
 
 /* --- buckets --- (steps: state_bucket.c) */
@@ -215,6 +215,37 @@ enum err meta_bucket_delete(struct io *io, struct meta_client *client, struct sl
     return FAIL(ERR_BUSY, "bucket is deleted by others");
 }
 
+struct bucket_config_find {
+    uint64_t bucket_id;
+    enum bucket_config_kind kind;
+    struct bytes *value;
+};
+
+static enum err bucket_config_read(struct lane *lane, struct state *state, void *argument)
+{
+    struct bucket_config_find *find = argument;
+    return state_bucket_config_find(lane, state, find->bucket_id, find->kind, find->value);
+}
+
+enum err meta_bucket_config_find(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                                 enum bucket_config_kind kind, struct bytes *out_value)
+{
+    struct bucket_config_find find = {.bucket_id = bucket_id, .kind = kind, .value = out_value};
+    return client_read(io, client, bucket_config_read, &find, true);
+}
+
+enum err meta_bucket_config_put(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                                enum bucket_config_kind kind, struct slice value)
+{
+    if (value.bytes > META_BUCKET_CONFIG_BYTES_MAX)
+        return FAIL(ERR_LIMIT, "bucket config bytes=%zu", value.bytes);
+    struct command command = {
+        .type = COMMAND_BUCKET_CONFIG,
+        .config = {.bucket_id = bucket_id, .kind = kind, .value = value},
+    };
+    return client_command(io, client, &command);
+}
+
 /* --- identities --- */
 
 struct identity_find {
@@ -257,49 +288,4 @@ enum err meta_identity_put(struct io *io, struct meta_client *client,
 {
     struct command command = {.type = COMMAND_IDENTITY_PUT, .identity = *identity};
     return client_command(io, client, &command);
-}
-
-/* --- drives and volumes --- */
-
-enum err meta_drive_register(struct io *io, struct meta_client *client,
-                             const struct drive_id *drive, uint64_t node_id,
-                             uint64_t capacity_bytes)
-{
-    struct command command = {
-        .type = COMMAND_DRIVE_REGISTER,
-        .drive = {.drive = *drive, .node_id = node_id, .capacity_bytes = capacity_bytes},
-    };
-    return client_command(io, client, &command);
-}
-
-enum err meta_volume_create(struct io *io, struct meta_client *client, uint8_t data_shards,
-                            uint8_t parity_shards, const struct drive_id *drives,
-                            struct volume *out_volume)
-{
-    size_t slots = (size_t)data_shards + parity_shards;
-    if (slots > META_SHARDS_MAX)
-        return FAIL(ERR_INVALID, "volume of %zu slots", slots);
-    struct command command = {
-        .type = COMMAND_VOLUME_CREATE,
-        .volume = {.data_shards = data_shards, .parity_shards = parity_shards},
-    };
-    memcpy(command.volume.slots, drives, slots * sizeof *drives);
-    struct result result;
-    TRY(client_propose(io, client, &command, &result));
-    *out_volume = result.volume;
-    return OK;
-}
-
-static enum err volume_list_read(struct lane *lane, struct state *state, void *argument)
-{
-    struct volume_page **page = argument;
-    return state_volume_list(lane, state, page);
-}
-
-enum err meta_volume_list(struct io *io, struct meta_client *client, struct volume_page **out_page)
-{
-    struct volume_page *page = NULL;
-    TRY(client_read(io, client, volume_list_read, &page, false));
-    *out_page = page;
-    return OK;
 }

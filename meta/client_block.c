@@ -49,7 +49,8 @@ enum err meta_lease_close(struct io *io, struct meta_client *client, const struc
 }
 
 struct stale_read {
-    uint64_t holder, boot;
+    uint64_t holder, boot; /* of others than this boot; or ... */
+    uint64_t volume;       /* ... not 0: all of this volume */
     struct lease_found leases[STALE_LEASES_READ];
     uint32_t count;
 };
@@ -57,22 +58,36 @@ struct stale_read {
 static enum err stale_read(struct lane *lane, struct state *state, void *argument)
 {
     struct stale_read *stale = argument;
+    if (stale->volume != 0)
+        return state_lease_list(lane, state, stale->volume, STALE_LEASES_READ, stale->leases,
+                                &stale->count);
     return state_lease_stale(lane, state, stale->holder, stale->boot, STALE_LEASES_READ,
                              stale->leases, &stale->count);
+}
+
+static enum err close_all(struct io *io, struct meta_client *client, struct stale_read *stale)
+{
+    for (unsigned round = 0; round < STALE_ROUNDS_MAX; round++) {
+        TRY(client_read(io, client, stale_read, stale, false));
+        if (stale->count == 0)
+            return OK;
+        for (uint32_t i = 0; i < stale->count; i++)
+            TRY(lease_close(io, client, stale->leases[i].volume, stale->leases[i].from));
+    }
+    return FAIL(ERR_BUSY, "leases to close keep appearing");
 }
 
 enum err meta_lease_close_stale(struct io *io, struct meta_client *client, uint64_t holder,
                                 uint64_t boot)
 {
     struct stale_read stale = {.holder = holder, .boot = boot};
-    for (unsigned round = 0; round < STALE_ROUNDS_MAX; round++) {
-        TRY(client_read(io, client, stale_read, &stale, false));
-        if (stale.count == 0)
-            return OK;
-        for (uint32_t i = 0; i < stale.count; i++)
-            TRY(lease_close(io, client, stale.leases[i].volume, stale.leases[i].from));
-    }
-    return FAIL(ERR_BUSY, "leases of other boots keep appearing");
+    return close_all(io, client, &stale);
+}
+
+enum err meta_lease_close_volume(struct io *io, struct meta_client *client, uint64_t volume)
+{
+    struct stale_read all = {.volume = volume};
+    return close_all(io, client, &all);
 }
 
 /* --- staged blocks --- */

@@ -12,10 +12,12 @@ static enum err check_key(struct slice key)
     return OK;
 }
 
-static enum err check_attributes(struct slice attributes)
+static enum err check_attributes(struct slice attributes, struct slice tags)
 {
     if (attributes.bytes > META_ATTRIBUTES_BYTES_MAX)
         return FAIL(ERR_LIMIT, "attributes bytes=%zu", attributes.bytes);
+    if (tags.bytes > META_TAGS_BYTES_MAX)
+        return FAIL(ERR_LIMIT, "tags bytes=%zu", tags.bytes);
     return OK;
 }
 
@@ -38,7 +40,7 @@ static enum err check_conditions(const struct write_conditions *conditions)
 static enum err check_put(const struct object_put *put)
 {
     TRY(check_key(put->key));
-    TRY(check_attributes(put->attributes));
+    TRY(check_attributes(put->attributes, put->tags));
     TRY(check_sums(&put->etag, &put->checksum));
     TRY(check_conditions(&put->conditions));
     if (put->inline_bytes.bytes > META_INLINE_BYTES_MAX)
@@ -51,7 +53,7 @@ static enum err check_put(const struct object_put *put)
     return OK;
 }
 
-/* --- put, copy, delete --- */
+/* --- put, copy, tag, delete --- */
 
 static enum err propose_written(struct io *io, struct meta_client *client,
                                 const struct command *command, struct object_written *out_written)
@@ -99,6 +101,7 @@ enum err meta_object_put(struct io *io, struct meta_client *client, const struct
     struct command command = put_command(COMMAND_OBJECT_PUT, put);
     command.put.conditions = put->conditions;
     command.put.attributes = put->attributes;
+    command.put.tags = put->tags;
     return propose_put(io, client, &command, put, out_written);
 }
 
@@ -107,7 +110,7 @@ enum err meta_object_copy(struct io *io, struct meta_client *client, const struc
 {
     TRY(check_key(copy->source_key));
     TRY(check_key(copy->key));
-    TRY(check_attributes(copy->attributes));
+    TRY(check_attributes(copy->attributes, copy->tags));
     TRY(check_sums(&(struct object_etag){0}, &copy->checksum));
     TRY(check_conditions(&copy->conditions));
     struct command command = {
@@ -119,9 +122,23 @@ enum err meta_object_copy(struct io *io, struct meta_client *client, const struc
                  .key = copy->key,
                  .conditions = copy->conditions,
                  .checksum = copy->checksum,
-                 .attributes = copy->attributes},
+                 .attributes = copy->attributes,
+                 .replace_tags = copy->replace_tags,
+                 .tags = copy->tags},
     };
     return propose_written(io, client, &command, out_written);
+}
+
+enum err meta_object_tag(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                         struct slice key, struct slice tags)
+{
+    TRY(check_key(key));
+    TRY(check_attributes(slice_of(NULL, 0), tags));
+    struct command command = {
+        .type = COMMAND_OBJECT_TAG,
+        .tag = {.bucket_id = bucket_id, .key = key, .tags = tags},
+    };
+    return client_command(io, client, &command);
 }
 
 enum err meta_object_delete(struct io *io, struct meta_client *client, uint64_t bucket_id,
@@ -268,19 +285,19 @@ enum err meta_upload_list(struct io *io, struct meta_client *client, const struc
 
 /* --- multipart --- */
 
-enum err meta_upload_create(struct io *io, struct meta_client *client, uint64_t bucket_id,
-                            struct slice key, struct slice attributes, uint8_t checksum_algorithm,
-                            uint8_t checksum_type, uint64_t *out_upload_id)
+enum err meta_upload_create(struct io *io, struct meta_client *client,
+                            const struct upload_create *create, uint64_t *out_upload_id)
 {
-    TRY(check_key(key));
-    TRY(check_attributes(attributes));
+    TRY(check_key(create->key));
+    TRY(check_attributes(create->attributes, create->tags));
     struct command command = {
         .type = COMMAND_UPLOAD_CREATE,
-        .upload = {.bucket_id = bucket_id,
-                   .key = key,
-                   .attributes = attributes,
-                   .checksum_algorithm = checksum_algorithm,
-                   .checksum_type = checksum_type},
+        .upload = {.bucket_id = create->bucket_id,
+                   .key = create->key,
+                   .attributes = create->attributes,
+                   .tags = create->tags,
+                   .checksum_algorithm = create->checksum_algorithm,
+                   .checksum_type = create->checksum_type},
     };
     struct object_written written;
     TRY(propose_written(io, client, &command, &written));

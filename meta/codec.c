@@ -2,6 +2,37 @@
 #include "codec.h"
 #include <assert.h>
 
+static void walk_repair(struct codec *codec, struct volume_repair *repair, unsigned slots)
+{
+    codec_number(codec, &repair->id, UINT64_MAX);
+    if (repair->id == 0)
+        return;
+    codec_number(codec, &repair->epoch, UINT64_MAX);
+    CODEC_NUMBER(codec, repair->slots, UINT32_MAX);
+    for (unsigned slot = 0; slot < slots; slot++)
+        if ((repair->slots >> slot & 1) != 0)
+            codec_raw(codec, repair->drives[slot].bytes, sizeof repair->drives[slot].bytes);
+}
+
+void codec_volume(struct codec *codec, struct volume *volume)
+{
+    codec_number(codec, &volume->id, UINT64_MAX);
+    codec_number(codec, &volume->epoch, UINT64_MAX);
+    CODEC_NUMBER(codec, volume->state, VOLUME_RETIRED);
+    CODEC_NUMBER(codec, volume->data_shards, META_SHARDS_MAX);
+    CODEC_NUMBER(codec, volume->parity_shards, META_SHARDS_MAX);
+    unsigned slots = (unsigned)volume->data_shards + volume->parity_shards;
+    if (slots > META_SHARDS_MAX) {
+        codec_fail(codec);
+        return;
+    }
+    for (unsigned slot = 0; slot < slots; slot++) {
+        codec_raw(codec, volume->slots[slot].bytes, sizeof volume->slots[slot].bytes);
+        codec_number(codec, &volume->slot_epochs[slot], UINT64_MAX);
+    }
+    walk_repair(codec, &volume->repair, slots);
+}
+
 void codec_fail(struct codec *codec)
 {
     assert(codec_reading(codec));

@@ -56,6 +56,7 @@ void codec_count(struct codec *codec, uint32_t *count, uint32_t max, size_t elem
 void codec_block_ref(struct codec *codec, struct block_ref *ref);
 void codec_etag(struct codec *codec, struct object_etag *etag);
 void codec_checksum(struct codec *codec, struct object_checksum *checksum);
+void codec_volume(struct codec *codec, struct volume *volume);
 /* Mark the input as bad: a value that no field check covers. */
 void codec_fail(struct codec *codec);
 /* Reading: ERR_UNSUPPORTED for another version, ERR_CORRUPT for bad or trailing bytes. Writing:

@@ -94,6 +94,7 @@ static void walk_put(struct codec *codec, struct command *command)
     codec_etag(codec, &put->etag);
     codec_checksum(codec, &put->checksum);
     codec_slice(codec, &put->attributes, META_ATTRIBUTES_BYTES_MAX);
+    codec_slice(codec, &put->tags, META_TAGS_BYTES_MAX);
     codec_slice(codec, &put->inline_bytes, META_INLINE_BYTES_MAX);
     codec_number(codec, &put->intent, UINT64_MAX);
     codec_number(codec, &put->upload_id, UINT64_MAX);
@@ -114,6 +115,8 @@ static void walk_copy(struct codec *codec, struct command_copy *copy)
     walk_conditions(codec, &copy->conditions);
     codec_checksum(codec, &copy->checksum);
     codec_slice(codec, &copy->attributes, META_ATTRIBUTES_BYTES_MAX);
+    CODEC_NUMBER(codec, copy->replace_tags, 1);
+    codec_slice(codec, &copy->tags, META_TAGS_BYTES_MAX);
 }
 
 static void walk_delete(struct codec *codec, struct command_delete *delete)
@@ -129,8 +132,25 @@ static void walk_upload(struct codec *codec, struct command_upload *upload)
     walk_key(codec, &upload->key);
     codec_number(codec, &upload->upload_id, UINT64_MAX);
     codec_slice(codec, &upload->attributes, META_ATTRIBUTES_BYTES_MAX);
+    codec_slice(codec, &upload->tags, META_TAGS_BYTES_MAX);
     CODEC_NUMBER(codec, upload->checksum_algorithm, UINT8_MAX);
     CODEC_NUMBER(codec, upload->checksum_type, UINT8_MAX);
+}
+
+static void walk_tag(struct codec *codec, struct command_tag *tag)
+{
+    codec_number(codec, &tag->bucket_id, UINT64_MAX);
+    walk_key(codec, &tag->key);
+    codec_slice(codec, &tag->tags, META_TAGS_BYTES_MAX);
+}
+
+static void walk_config(struct codec *codec, struct command_config *config)
+{
+    codec_number(codec, &config->bucket_id, UINT64_MAX);
+    CODEC_NUMBER(codec, config->kind, BUCKET_CONFIG_KIND_MAX);
+    codec_slice(codec, &config->value, META_BUCKET_CONFIG_BYTES_MAX);
+    if (codec_reading(codec) && config->kind == 0)
+        codec_fail(codec);
 }
 
 static void walk_complete(struct codec *codec, struct command *command)
@@ -181,6 +201,38 @@ static void walk_free_done(struct codec *codec, struct command *command)
         codec_number(codec, &done->positions[i], UINT64_MAX);
 }
 
+static void walk_drive(struct codec *codec, struct drive_record *drive)
+{
+    codec_raw(codec, drive->id.bytes, sizeof drive->id.bytes);
+    codec_u64(codec, &drive->node_id);
+    codec_number(codec, &drive->capacity_bytes, UINT64_MAX);
+    codec_number(codec, &drive->mount_counter, UINT64_MAX);
+    codec_u64(codec, &drive->boot);
+}
+
+static void walk_repair(struct codec *codec, struct command_repair *repair)
+{
+    codec_number(codec, &repair->volume, UINT64_MAX);
+    codec_number(codec, &repair->repair, UINT64_MAX);
+    CODEC_NUMBER(codec, repair->slots, (1u << META_SHARDS_MAX) - 1);
+    for (unsigned slot = 0; slot < META_SHARDS_MAX; slot++)
+        if ((repair->slots >> slot & 1) != 0)
+            codec_raw(codec, repair->drives[slot].bytes, sizeof repair->drives[slot].bytes);
+}
+
+static void walk_repaired(struct codec *codec, struct command *command)
+{
+    struct command_repaired *repaired = &command->repaired;
+    codec_count(codec, &repaired->count, BLOCKS_REPAIRED_MAX, 3);
+    repaired->blocks =
+        command_array(codec, command, repaired->count, sizeof *repaired->blocks, repaired->blocks);
+    for (uint32_t i = 0; i < repaired->count; i++) {
+        codec_number(codec, &repaired->blocks[i].id.volume, UINT64_MAX);
+        codec_number(codec, &repaired->blocks[i].id.sequence, UINT64_MAX);
+        CODEC_NUMBER(codec, repaired->blocks[i].missing, UINT32_MAX);
+    }
+}
+
 static void walk_identity(struct codec *codec, struct identity *identity)
 {
     codec_text(codec, identity->access_key, sizeof identity->access_key);
@@ -211,9 +263,20 @@ static void walk_fields(struct codec *codec, struct command *command)
         walk_identity(codec, &command->identity);
         return;
     case COMMAND_DRIVE_REGISTER:
-        codec_raw(codec, command->drive.drive.bytes, sizeof command->drive.drive.bytes);
-        codec_u64(codec, &command->drive.node_id);
-        codec_number(codec, &command->drive.capacity_bytes, UINT64_MAX);
+        walk_drive(codec, &command->drive);
+        return;
+    case COMMAND_DRIVE_STANDING:
+    case COMMAND_DRIVE_FORGET:
+        codec_raw(codec, command->drive.id.bytes, sizeof command->drive.id.bytes);
+        CODEC_NUMBER(codec, command->drive.standing, DRIVE_LOST);
+        return;
+    case COMMAND_REPAIR_START:
+    case COMMAND_REPAIR_DONE:
+    case COMMAND_REPAIR_CANCEL:
+        walk_repair(codec, &command->repair);
+        return;
+    case COMMAND_BLOCKS_REPAIRED:
+        walk_repaired(codec, command);
         return;
     case COMMAND_VOLUME_CREATE:
         walk_volume(codec, &command->volume);
@@ -240,6 +303,12 @@ static void walk_fields(struct codec *codec, struct command *command)
         return;
     case COMMAND_UPLOAD_COMPLETE:
         walk_complete(codec, command);
+        return;
+    case COMMAND_OBJECT_TAG:
+        walk_tag(codec, &command->tag);
+        return;
+    case COMMAND_BUCKET_CONFIG:
+        walk_config(codec, &command->config);
         return;
     case COMMAND_BLOCK_STAGE:
         codec_number(codec, &command->stage.bucket_id, UINT64_MAX);
@@ -304,20 +373,6 @@ static void walk_result_bucket(struct codec *codec, struct bucket_row *row)
     codec_text(codec, row->bucket.region, sizeof row->bucket.region);
 }
 
-static void walk_result_volume(struct codec *codec, struct volume *volume)
-{
-    codec_number(codec, &volume->id, UINT64_MAX);
-    codec_number(codec, &volume->epoch, UINT64_MAX);
-    CODEC_NUMBER(codec, volume->state, VOLUME_RETIRED);
-    CODEC_NUMBER(codec, volume->data_shards, META_SHARDS_MAX);
-    CODEC_NUMBER(codec, volume->parity_shards, META_SHARDS_MAX);
-    size_t slots = (size_t)volume->data_shards + volume->parity_shards;
-    if (slots > META_SHARDS_MAX)
-        codec_fail(codec);
-    else
-        codec_raw(codec, volume->slots, slots * sizeof volume->slots[0]);
-}
-
 static void walk_result_lease(struct codec *codec, struct lease *lease)
 {
     codec_number(codec, &lease->volume, UINT64_MAX);
@@ -348,7 +403,7 @@ static void walk_result(struct codec *codec, struct result *result)
         walk_result_bucket(codec, &result->bucket);
         return;
     case RESULT_VOLUME:
-        walk_result_volume(codec, &result->volume);
+        codec_volume(codec, &result->volume);
         return;
     case RESULT_LEASE:
         walk_result_lease(codec, &result->lease);

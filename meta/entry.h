@@ -18,6 +18,7 @@ enum {
     RESULT_BYTES_MAX = 4096,
     LEASE_SEQUENCES = 65536,
     FREE_DONE_MAX = 4096, /* positions of one entry */
+    BLOCKS_REPAIRED_MAX = 1024,
 };
 
 struct entry_header {
@@ -48,6 +49,11 @@ enum command_type {
     COMMAND_LEASE_OPEN = 23,
     COMMAND_LEASE_CLOSING = 24,
     COMMAND_LEASE_CLOSED = 25,
+    COMMAND_DRIVE_STANDING = 26,
+    COMMAND_DRIVE_FORGET = 27,
+    COMMAND_REPAIR_START = 28,
+    COMMAND_REPAIR_DONE = 29,
+    COMMAND_REPAIR_CANCEL = 30,
     COMMAND_BUCKET_OPEN = 64,  /* objects may be put */
     COMMAND_BUCKET_CLOSE = 65, /* it is empty, and no object may be put any more */
     COMMAND_OBJECT_PUT = 66,
@@ -63,6 +69,9 @@ enum command_type {
     COMMAND_FREE_DONE = 76,
     COMMAND_EXPAND = 77, /* a bounded step of the first job */
     COMMAND_INTENT_RENEW = 78,
+    COMMAND_BLOCKS_REPAIRED = 79,
+    COMMAND_OBJECT_TAG = 80,    /* replace the tags of the current version */
+    COMMAND_BUCKET_CONFIG = 81, /* set, or take away, what a bucket has of one kind */
 };
 
 struct command_session {
@@ -75,9 +84,14 @@ struct command_bucket {
     struct slice name, owner, region;
     uint64_t id, attempt, group;
 };
-struct command_drive {
-    struct drive_id drive;
-    uint64_t node_id, capacity_bytes;
+struct command_repair {
+    uint64_t volume, repair; /* COMMAND_REPAIR_START: no repair, but slots and drives */
+    uint32_t slots;
+    struct drive_id drives[META_SHARDS_MAX];
+};
+struct command_repaired {
+    struct block_ref *blocks; /* owned by the command after decoding; id and missing count */
+    uint32_t count;
 };
 struct command_volume {
     uint8_t data_shards, parity_shards;
@@ -100,7 +114,7 @@ struct command_put {
     uint64_t bytes;
     struct object_etag etag;
     struct object_checksum checksum;
-    struct slice attributes;
+    struct slice attributes, tags;
     struct slice inline_bytes;
     struct block_use *uses; /* owned by the command after decoding */
     uint32_t use_count;
@@ -117,6 +131,8 @@ struct command_copy {
     struct write_conditions conditions;
     struct object_checksum checksum;
     struct slice attributes;
+    bool replace_tags;
+    struct slice tags;
 };
 struct command_delete {
     uint64_t bucket_id;
@@ -127,8 +143,18 @@ struct command_upload {
     uint64_t bucket_id;
     struct slice key;
     uint64_t upload_id;
-    struct slice attributes;
+    struct slice attributes, tags;
     uint8_t checksum_algorithm, checksum_type;
+};
+struct command_tag {
+    uint64_t bucket_id;
+    struct slice key;
+    struct slice tags;
+};
+struct command_config {
+    uint64_t bucket_id;
+    enum bucket_config_kind kind;
+    struct slice value; /* empty: there is none any more */
 };
 struct part_name {
     uint32_t number;
@@ -160,13 +186,17 @@ struct command {
         struct command_tick tick;
         struct command_bucket bucket;
         struct identity identity;
-        struct command_drive drive;
+        struct drive_record drive;
+        struct command_repair repair;
+        struct command_repaired repaired;
         struct command_volume volume;
         struct command_lease lease;
         struct command_put put;
         struct command_copy copy;
         struct command_delete delete;
         struct command_upload upload;
+        struct command_tag tag;
+        struct command_config config;
         struct command_complete complete;
         struct command_stage stage;
         uint64_t intent;

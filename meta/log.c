@@ -346,8 +346,9 @@ static enum err start_fibers(struct io *io, struct meta_log *log)
 static enum err open_log(struct io *io, struct meta_log *log)
 {
     struct log_found found = {0};
-    enum err err = log_files_recover(io, log->directory, log->options.id,
-                                     log->options.segment_bytes, &log->state, &found);
+    enum err err =
+        log_files_recover(io, log->directory, log->options.id, log->options.segment_bytes,
+                          log->options.accept_loss, &log->state, &found);
     for (uint32_t i = 0; i < found.spare_count; i++) {
         if (i < META_LOG_SPARES)
             log->spares[log->spare_count++] = found.spares[i];
@@ -425,7 +426,7 @@ static void pending_push(struct meta_log *log, struct pending *pending)
     list_push_back(&log->pending, &pending->node);
 }
 
-enum err meta_log_create_group(struct meta_log *log, uint64_t group,
+enum err meta_log_create_group(struct meta_log *log, uint64_t group, uint64_t index, uint64_t term,
                                const struct raft_membership *membership, uint64_t *out_ticket)
 {
     assert(log_state_group(&log->state, group) == NULL);
@@ -434,10 +435,15 @@ enum err meta_log_create_group(struct meta_log *log, uint64_t group,
     AUTO_VALUE(bytes) encoded = {.max = LOG_BLOCK_BYTES};
     static const uint8_t chain[8];
     raft_membership_encode(&encoded, membership);
-    struct log_record position = {
-        .type = LOG_RECORD_GROUP, .group = group, .bytes = slice_of(chain, sizeof chain)};
-    struct log_record first = {
-        .type = LOG_RECORD_MEMBERSHIP, .group = group, .bytes = bytes_slice(&encoded)};
+    struct log_record position = {.type = LOG_RECORD_GROUP,
+                                  .group = group,
+                                  .term = term,
+                                  .index = index,
+                                  .bytes = slice_of(chain, sizeof chain)};
+    struct log_record first = {.type = LOG_RECORD_MEMBERSHIP,
+                               .group = group,
+                               .index = index,
+                               .bytes = bytes_slice(&encoded)};
     struct pending *pending = pending_new(log);
     log_record_encode(&pending->stream, &position);
     log_record_encode(&pending->stream, &first);

@@ -26,6 +26,7 @@ struct meta_log_options {
     const char *directory; /* exists */
     uint8_t id[LOG_ID_BYTES];
     uint64_t segment_bytes; /* multiple of LOG_BLOCK_BYTES; 0: META_LOG_SEGMENT_BYTES */
+    bool accept_loss;       /* damage ends the log: what follows it is given up */
     struct metrics *metrics;
     /* Called on the log's reactor when more became durable and when the log failed; does not
      * wait. May be NULL. */
@@ -46,8 +47,9 @@ const struct log_group *meta_log_group(const struct meta_log *log, uint64_t grou
 
 /* All of these give a ticket. ERR_FENCED: the log failed before. */
 
-/* Make a group known with its first membership, which is in force at index 0. */
-enum err meta_log_create_group(struct meta_log *log, uint64_t group,
+/* Make a group known whose log begins behind (index, term), with the membership in force there:
+ * (0, 0) for a new group, the position of the state for a replica made from a copy. */
+enum err meta_log_create_group(struct meta_log *log, uint64_t group, uint64_t index, uint64_t term,
                                const struct raft_membership *membership, uint64_t *out_ticket);
 struct meta_log_write {
     uint64_t group;

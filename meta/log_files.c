@@ -231,8 +231,9 @@ static enum err report_damage(const struct recovery *recovery, const struct log_
         log_error("log: group=%" PRIu64 " is intact up to index=%" PRIu64
                   "; what was acknowledged after it is lost unless another replica has it",
                   state->groups[i]->id, state->groups[i]->last_index);
-    log_error("log: nothing was changed; put the file back from a copy, or keep the directory: a "
-              "later release can give up what follows");
+    log_error(
+        "log: nothing was changed; put the file back from a copy, or give up what follows with "
+        "`shale meta recover --accept-loss`");
     return FAIL(ERR_CORRUPT, "log segment=%" PRIu64 " offset=%" PRIu64, scan->segment,
                 scan->offset);
 }
@@ -261,7 +262,8 @@ static enum err tidy_up(struct recovery *recovery, const struct log_scan *scan,
 }
 
 static enum err recover(struct recovery *recovery, const uint8_t log_id[LOG_ID_BYTES],
-                        uint64_t segment_bytes, struct log_state *state, struct log_found *found)
+                        uint64_t segment_bytes, bool accept_loss, struct log_state *state,
+                        struct log_found *found)
 {
     TRY(find_segments(recovery));
     TRY(open_segments(recovery));
@@ -277,7 +279,7 @@ static enum err recover(struct recovery *recovery, const uint8_t log_id[LOG_ID_B
                   " cause=%s; put the file back as it was",
                   recovery->directory, scan.segment, err_text(err));
     TRY(err);
-    if (scan.end == LOG_END_ROTTEN)
+    if (scan.end == LOG_END_ROTTEN && !accept_loss)
         return report_damage(recovery, &scan, state);
     if (scan.end == LOG_END_TORN)
         log_info("log: a torn write behind the acknowledged end was dropped segment=%" PRIu64
@@ -290,11 +292,11 @@ static enum err recover(struct recovery *recovery, const uint8_t log_id[LOG_ID_B
 }
 
 enum err log_files_recover(struct io *io, const char *directory, const uint8_t log_id[LOG_ID_BYTES],
-                           uint64_t segment_bytes, struct log_state *state,
+                           uint64_t segment_bytes, bool accept_loss, struct log_state *state,
                            struct log_found *out_found)
 {
     struct recovery recovery = {.io = io, .directory = directory, .buf = buf_new(CHUNK_BYTES)};
-    enum err err = recover(&recovery, log_id, segment_bytes, state, out_found);
+    enum err err = recover(&recovery, log_id, segment_bytes, accept_loss, state, out_found);
     recovery_deinit(&recovery);
     return err;
 }

@@ -30,7 +30,8 @@ struct log_found {
     uint64_t number_next;
 };
 /* Read everything into `state` (empty), delete what a crash left over, and make what was kept
- * durable: it may have been read from a cache. Errors: see meta_log_open. */
+ * durable: it may have been read from a cache. With `accept_loss` the log ends at damage as at a
+ * torn write. Errors: see meta_log_open. */
 enum err log_files_recover(struct io *io, const char *directory, const uint8_t log_id[LOG_ID_BYTES],
-                           uint64_t segment_bytes, struct log_state *state,
+                           uint64_t segment_bytes, bool accept_loss, struct log_state *state,
                            struct log_found *out_found);

@@ -51,6 +51,14 @@ struct row_key row_key_name_prefix(enum row_table table, uint64_t bucket_id, str
     return key;
 }
 
+struct row_key row_key_bucket_config(uint64_t bucket_id, enum bucket_config_kind kind)
+{
+    struct row_key key = row_key_1(TABLE_BUCKET_CONFIG, bucket_id);
+    uint8_t byte = (uint8_t)kind;
+    key_append(&key, &byte, 1);
+    return key;
+}
+
 struct row_key row_key_current(uint64_t bucket_id, struct slice name)
 {
     struct row_key key = row_key_name_prefix(TABLE_CURRENT, bucket_id, name);
@@ -187,23 +195,17 @@ static void walk_drive_row(struct codec *codec, struct drive_row *row)
 {
     codec_u64(codec, &row->node_id);
     codec_number(codec, &row->capacity_bytes, UINT64_MAX);
+    codec_number(codec, &row->mount_counter, UINT64_MAX);
+    codec_u64(codec, &row->boot);
+    CODEC_NUMBER(codec, row->standing, DRIVE_LOST);
+    if (codec_reading(codec) && row->standing == 0)
+        codec_fail(codec);
 }
 
 static void walk_volume_row(struct codec *codec, struct volume_row *row)
 {
-    struct volume *volume = &row->volume;
-    codec_number(codec, &volume->id, UINT64_MAX);
-    codec_number(codec, &volume->epoch, UINT64_MAX);
-    CODEC_NUMBER(codec, volume->state, VOLUME_RETIRED);
     codec_number(codec, &row->next_sequence, UINT64_MAX);
-    CODEC_NUMBER(codec, volume->data_shards, META_SHARDS_MAX);
-    CODEC_NUMBER(codec, volume->parity_shards, META_SHARDS_MAX);
-    unsigned slots = volume->data_shards + volume->parity_shards;
-    if (slots > META_SHARDS_MAX) {
-        codec_fail(codec);
-        return;
-    }
-    codec_raw(codec, volume->slots, slots * sizeof volume->slots[0]);
+    codec_volume(codec, &row->volume);
 }
 
 static void walk_lease_row(struct codec *codec, struct lease_row *row)
@@ -242,6 +244,7 @@ static void walk_version_row(struct codec *codec, struct version_row *row)
     codec_number(codec, &row->write_id.volume, UINT64_MAX);
     codec_number(codec, &row->write_id.sequence, UINT64_MAX);
     codec_slice(codec, &row->attributes, META_ATTRIBUTES_BYTES_MAX);
+    codec_slice(codec, &row->tags, META_TAGS_BYTES_MAX);
     walk_blocks(codec, &row->blocks);
     if (codec_reading(codec) && row->layout == 0)
         codec_fail(codec);
@@ -253,6 +256,7 @@ static void walk_upload_row(struct codec *codec, struct upload_row *row)
     CODEC_NUMBER(codec, row->checksum_algorithm, UINT8_MAX);
     CODEC_NUMBER(codec, row->checksum_type, UINT8_MAX);
     codec_slice(codec, &row->attributes, META_ATTRIBUTES_BYTES_MAX);
+    codec_slice(codec, &row->tags, META_TAGS_BYTES_MAX);
 }
 
 static void walk_part(struct codec *codec, struct part *part)

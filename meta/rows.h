@@ -32,7 +32,7 @@ enum row_table {
     TABLE_POLICY = 0x17, /* reserved */
     /* objects */
     TABLE_BUCKET = 0x40,
-    TABLE_BUCKET_CONFIG = 0x41,   /* reserved */
+    TABLE_BUCKET_CONFIG = 0x41,
     TABLE_BUCKET_COUNTERS = 0x42, /* reserved */
     TABLE_CURRENT = 0x43,
     TABLE_HISTORY = 0x44, /* reserved: bucket, key, 00, inverted stamp */
@@ -47,7 +47,7 @@ enum row_table {
     TABLE_INTENT_BLOCK = 0x4d,
     TABLE_FREE = 0x4e,
     TABLE_JOB = 0x4f,
-    TABLE_REPAIR = 0x50, /* reserved */
+    TABLE_REPAIR = 0x50, /* blocks with missing shards */
 };
 
 enum {
@@ -95,6 +95,7 @@ static inline struct row_key row_key_3(enum row_table table, uint64_t a, uint64_
 struct row_key row_key_bytes(enum row_table table, struct slice bytes);
 /* The tag, the bucket, then a part of an object key without the NUL: where a listing seeks. */
 struct row_key row_key_name_prefix(enum row_table table, uint64_t bucket_id, struct slice prefix);
+struct row_key row_key_bucket_config(uint64_t bucket_id, enum bucket_config_kind kind);
 struct row_key row_key_current(uint64_t bucket_id, struct slice key);
 struct row_key row_key_upload(uint64_t bucket_id, struct slice key, uint64_t upload_id);
 struct row_key row_key_part(uint64_t upload_id, uint32_t number);
@@ -157,7 +158,8 @@ struct identity_row {
     struct slice secret_key;
 };
 struct drive_row {
-    uint64_t node_id, capacity_bytes;
+    uint64_t node_id, capacity_bytes, mount_counter, boot;
+    enum drive_standing standing;
 };
 struct volume_row {
     struct volume volume;
@@ -179,13 +181,13 @@ struct version_row {
     uint64_t upload_id;                       /* made by this upload, else 0 */
     uint64_t manifest;                        /* LAYOUT_PARTS: upload whose parts it has */
     struct block_id write_id;
-    struct slice attributes;
+    struct slice attributes, tags;
     struct slice blocks; /* LAYOUT_BLOCKS: BLOCK_REF_BYTES each */
 };
 struct upload_row {
     uint64_t created_ms;
     uint8_t checksum_algorithm, checksum_type;
-    struct slice attributes;
+    struct slice attributes, tags;
 };
 struct part_row {
     struct part part;
@@ -245,7 +247,8 @@ ROW_TYPES(DECLARE_ROW)
 #undef DECLARE_ROW
 
 /* Rows whose value is one of these alone: a block (intent block), its id (free list), a number
- * (closed ranges), nothing (manifest referrers), bytes (root access key, inline bytes). */
+ * (closed ranges, missing shards), nothing (manifest referrers), bytes (root access key,
+ * inline bytes). */
 void block_row_encode(struct bytes *out, const struct block_ref *ref);
 enum err block_row_decode(struct slice value, struct block_ref *out_ref);
 void block_id_row_encode(struct bytes *out, struct block_id id);

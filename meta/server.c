@@ -6,44 +6,12 @@
 #include <inttypes.h>
 
 enum { TICKS_LATE_MAX = 4 }; /* more are forgotten: the process stood still */
-#define DRAIN_NS (10 * IO_NS_PER_S)
 #define FOREVER_NS UINT64_MAX
 
 void server_wake(struct meta_server *server)
 {
     if (server->driver != NULL)
         io_wake(server->home, server->driver);
-}
-
-void server_publish(struct meta_server *server)
-{
-    bool serving =
-        !server->failed && server->role == RAFT_LEADER && server->applied_term == server->term;
-    const struct raft_membership *membership = raft_membership_get(server->raft, NULL);
-    bool alone = membership->voter_count == 1 && membership->old_voter_count == 0;
-    atomic_store_explicit(&server->alone_serving, serving && alone, memory_order_release);
-    atomic_store_explicit(&server->ready, serving && server->session != 0, memory_order_release);
-    gauge_set(server->ready_gauge, serving);
-    signal_wake_all(server->home, &server->changed);
-}
-
-/* --- the end of calls --- */
-
-static void answer_all(struct meta_server *server, struct list *calls, enum err err)
-{
-    struct list_node *node = NULL;
-    while ((node = list_pop_front(calls)) != NULL)
-        server_answer(server, CONTAINER_OF(node, struct call, node), err);
-}
-
-static void give_up_calls(struct meta_server *server, enum err err)
-{
-    answer_all(server, &server->inbox, err);
-    answer_all(server, &server->waiting, err);
-    answer_all(server, &server->reads, err);
-    answer_all(server, &server->outstanding, ERR_OUTCOME_UNKNOWN);
-    server->outstanding_bytes = 0;
-    server_send_answers(server);
 }
 
 void server_fail(struct meta_server *server, enum err err, const char *what)
@@ -55,188 +23,24 @@ void server_fail(struct meta_server *server, enum err err, const char *what)
         log_error("meta: the replica stops and acknowledges nothing more replica=%016" PRIx64
                   " in=%s cause=%s",
                   server->options.replica_id, what, err_text(err));
-    server_publish(server);
-    give_up_calls(server, ERR_FENCED);
+    group_update(server->group);
+    if (server->role == RAFT_LEADER && server->group->reconciler != NULL)
+        group_hurry(server->group);
+    group_reconcile_wake(server->group);
     signal_wake_all(server->home, &server->to_apply);
     signal_wake_all(server->home, &server->to_flush);
     server_wake(server);
 }
 
-static void expire_list(struct meta_server *server, struct list *calls, uint64_t now_ns,
-                        enum err err)
-{
-    LIST_EACH(struct call, call, calls, node)
-    {
-        if (call->deadline_ns > now_ns)
-            continue;
-        list_remove(calls, &call->node);
-        if (calls == &server->outstanding)
-            server->outstanding_bytes -= proposal_of(call)->command.bytes;
-        server_answer(server, call, err);
-    }
-}
+/* --- entries --- */
 
-static void expire(struct meta_server *server, uint64_t now_ns)
-{
-    expire_list(server, &server->waiting, now_ns, ERR_TIMEOUT);
-    expire_list(server, &server->reads, now_ns, ERR_TIMEOUT);
-    expire_list(server, &server->outstanding, now_ns, ERR_OUTCOME_UNKNOWN);
-}
-
-/* --- session --- */
-
-static enum err propose_entry(struct meta_server *server, const struct entry_header *header,
+enum err server_propose_entry(struct meta_server *server, const struct entry_header *header,
                               struct slice command, uint64_t *out_index, uint64_t *out_term)
 {
     AUTO_VALUE(bytes) encoded = {.max = LOG_BLOCK_BYTES};
     entry_header_encode(&encoded, header);
     struct slice slices[2] = {bytes_slice(&encoded), command};
     return raft_propose(server->raft, slices, 2, out_index, out_term);
-}
-
-static enum err propose_own(struct meta_server *server, const struct command *command,
-                            uint64_t *out_index, uint64_t *out_term)
-{
-    AUTO_VALUE(bytes) encoded = {.max = LOG_BLOCK_BYTES};
-    TRY(command_encode(&encoded, command));
-    struct entry_header header = {.wall_ms = io_wall_ms(server->home)};
-    return propose_entry(server, &header, bytes_slice(&encoded), out_index, out_term);
-}
-
-/* A process has one session at a time. One that was closed while the process was idle, or whose
- * opening was lost with the leadership, is followed by another. */
-static void ensure_session(struct meta_server *server)
-{
-    if (server->session != 0 || server->session_opening)
-        return;
-    struct command command = {
-        .type = COMMAND_OPEN_SESSION,
-        .session = {.holder = server->options.replica_id, .boot = server->boot}};
-    if (propose_own(server, &command, &server->opening.index, &server->opening.term) == OK)
-        server->session_opening = true;
-}
-
-void server_session_opened(struct meta_server *server, struct slice result)
-{
-    struct result decoded;
-    server->session_opening = false;
-    if (result.bytes == 0 || result_decode(result, &decoded) != OK || decoded.err != OK)
-        return; /* tried again by the next step */
-    server->session = decoded.written.stamp;
-    server->sequence_next = 1;
-    server_publish(server);
-}
-
-/* The smallest sequence whose result may still be asked for. */
-static uint64_t done_below(const struct meta_server *server)
-{
-    LIST_EACH(struct call, call, &server->outstanding, node)
-    {
-        const struct proposal *proposal = proposal_of(call);
-        if (proposal->session == server->session)
-            return proposal->sequence;
-    }
-    return server->sequence_next;
-}
-
-/* --- proposals --- */
-
-/* None of its attempts had an effect or can have one any more, so it may be proposed again
- * under any session. */
-void server_repeat(struct meta_server *server, struct proposal *proposal)
-{
-    if (server->role != RAFT_LEADER) {
-        server_answer(server, &proposal->call, ERR_NOT_LEADER);
-        return;
-    }
-    if (proposal->session != server->session)
-        proposal->session = proposal->sequence = 0;
-    proposal->index = 0;
-    list_push_front(&server->waiting, &proposal->call.node);
-    server_wake(server);
-}
-
-static bool window_is_full(const struct meta_server *server)
-{
-    return server->outstanding.count >= SERVER_OUTSTANDING_MAX ||
-           server->outstanding_bytes >= SERVER_OUTSTANDING_BYTES_MAX ||
-           server->sequence_next - done_below(server) >= SERVER_OUTSTANDING_MAX;
-}
-
-/* Commands that free space, or that a start needs to get so far, go on while the disk is full. The
- * type is the second byte of a command (entry.h). */
-static bool frees_space(struct slice command)
-{
-    switch (command.bytes < 2 ? 0 : command.data[1]) {
-    case COMMAND_OBJECT_DELETE:
-    case COMMAND_UPLOAD_ABORT:
-    case COMMAND_INTENT_DROP:
-    case COMMAND_FREE_DONE:
-    case COMMAND_EXPAND:
-    case COMMAND_BUCKET_MARK:
-    case COMMAND_BUCKET_CLOSE:
-    case COMMAND_BUCKET_SETTLE: /* or a bucket that was not empty would stay half deleted */
-    case COMMAND_BUCKET_FORGET:
-    case COMMAND_DRIVE_REGISTER:
-    case COMMAND_LEASE_OPEN:
-    case COMMAND_LEASE_CLOSING:
-    case COMMAND_LEASE_REFUSE:
-    case COMMAND_LEASE_CLOSED:
-        return true;
-    }
-    return false;
-}
-
-/* By sequence, so that the first one of the session bounds done_below. */
-static void insert_outstanding(struct meta_server *server, struct proposal *proposal)
-{
-    struct list_node *at = &server->outstanding.head;
-    while (at->previous != &server->outstanding.head) {
-        struct call *before = CONTAINER_OF(at->previous, struct call, node);
-        if (proposal_of(before)->session != proposal->session ||
-            proposal_of(before)->sequence < proposal->sequence)
-            break;
-        at = at->previous;
-    }
-    list_insert_before(&server->outstanding, at, &proposal->call.node);
-    server->outstanding_bytes += proposal->command.bytes;
-}
-
-static enum err propose(struct meta_server *server, struct proposal *proposal)
-{
-    if (!meta_log_has_space(server->log, proposal->command.bytes, frees_space(proposal->command)))
-        return FAIL(ERR_NO_SPACE, "no room in the log bytes=%zu", proposal->command.bytes);
-    if (proposal->session == 0) {
-        proposal->session = server->session;
-        proposal->sequence = server->sequence_next++;
-    }
-    uint64_t below = done_below(server);
-    struct entry_header header = {
-        .wall_ms = io_wall_ms(server->home),
-        .session = proposal->session,
-        .sequence = proposal->sequence,
-        .done_below = below < proposal->sequence ? below : proposal->sequence,
-    };
-    return propose_entry(server, &header, proposal->command, &proposal->index, &proposal->term);
-}
-
-static void propose_waiting(struct meta_server *server)
-{
-    if (server->role != RAFT_LEADER) {
-        answer_all(server, &server->waiting, ERR_NOT_LEADER);
-        return;
-    }
-    if (server->applied_term == server->term)
-        ensure_session(server);
-    while (!list_empty(&server->waiting) && server->session != 0 && !window_is_full(server)) {
-        struct call *call = CONTAINER_OF(list_pop_front(&server->waiting), struct call, node);
-        struct proposal *proposal = proposal_of(call);
-        enum err err = propose(server, proposal);
-        if (err == OK)
-            insert_outstanding(server, proposal);
-        else
-            server_answer(server, call, err);
-    }
 }
 
 static void propose_tick(struct meta_server *server, uint64_t now_ns)
@@ -251,34 +55,14 @@ static void propose_tick(struct meta_server *server, uint64_t now_ns)
                               .tick = {.tick_ms = wall_ms > last_ms ? wall_ms : last_ms}};
     uint64_t index = 0;
     uint64_t term = 0;
-    (void)propose_own(server, &command, &index, &term); /* the next one comes in 5 s */
+    AUTO_VALUE(bytes) encoded = {.max = LOG_BLOCK_BYTES};
+    struct entry_header header = {.wall_ms = wall_ms};
+    if (command_encode(&encoded, &command) == OK)
+        (void)server_propose_entry(server, &header, bytes_slice(&encoded), &index,
+                                   &term); /* the next one comes in 5 s */
 }
 
 /* --- inputs --- */
-
-static void take_calls(struct meta_server *server)
-{
-    struct list_node *node = NULL;
-    while ((node = list_pop_front(&server->inbox)) != NULL) {
-        struct call *call = CONTAINER_OF(node, struct call, node);
-        if (call->kind == CALL_PROPOSAL) {
-            list_push_back(&server->waiting, &call->node);
-            continue;
-        }
-        struct raft_read_ticket ticket;
-        enum err err = raft_read(server->raft, &ticket);
-        if (err != OK) {
-            server_answer(server, call, err);
-            continue;
-        }
-        read_of(call)->ticket = ticket.number;
-        read_of(call)->index = ticket.index;
-        if (ticket.index != 0 && ticket.index <= server->applied)
-            server_answer(server, call, OK);
-        else
-            list_push_back(&server->reads, &call->node);
-    }
-}
 
 static void take_durable(struct meta_server *server)
 {
@@ -311,7 +95,7 @@ static void take_ticks(struct meta_server *server)
     }
     if (server->tick_next_ns <= now_ns)
         server->tick_next_ns = now_ns + SERVER_TICK_MS * IO_NS_PER_MS;
-    expire(server, now_ns);
+    group_expire(server->group, now_ns);
     propose_tick(server, now_ns);
 }
 
@@ -363,16 +147,18 @@ static void act_role(struct meta_server *server, const struct raft_output *outpu
     if (output->role_changed) {
         server->role = output->role;
         server->term = output->term;
+        server->led |= output->role == RAFT_LEADER;
         log_info("meta: replica=%016" PRIx64 " term=%" PRIu64 " leader=%016" PRIx64 "%s",
                  server->options.replica_id, output->term, output->leader,
                  output->role == RAFT_LEADER ? " (this one)" : "");
     }
     if (output->role_changed || output->membership_changed)
-        server_publish(server);
+        group_update(server->group);
 }
 
 static void act_reads(struct meta_server *server, const struct raft_output *output)
 {
+    struct meta_group *group = server->group;
     if (output->grant.ticket_last == 0 && output->reads_failed_last == 0)
         return;
     LIST_EACH(struct call, call, &server->reads, node)
@@ -385,16 +171,22 @@ static void act_reads(struct meta_server *server, const struct raft_output *outp
         if (!lost && !due)
             continue;
         list_remove(&server->reads, &call->node);
-        server_answer(server, call, lost ? ERR_NOT_LEADER : OK);
+        if (due)
+            group_answer(group, call, OK);
+        else
+            list_push_back(&group->inbox, &call->node);
     }
+    group_wake(group);
 }
 
+/* The role comes first: what other reactors may rely on is withdrawn before a vote can leave. */
 static enum err act(struct meta_server *server)
 {
     while (raft_has_output(server->raft)) {
         struct raft_output output;
         raft_take_output(server->raft, &output);
         TRY(act_write(server, &output));
+        act_role(server, &output);
         server_send_messages(server, &output);
         server_load(server, &output);
         if (output.committed_last >= output.committed_first &&
@@ -402,7 +194,6 @@ static enum err act(struct meta_server *server)
             server->committed = output.committed_last;
             signal_wake_all(server->home, &server->to_apply);
         }
-        act_role(server, &output);
         act_reads(server, &output);
     }
     return OK;
@@ -412,9 +203,9 @@ static enum err act(struct meta_server *server)
 
 static void step(struct meta_server *server)
 {
+    struct meta_group *group = server->group;
     if (server->failed) {
-        answer_all(server, &server->inbox, ERR_FENCED);
-        server_send_answers(server);
+        group_expire(group, io_now_ns(server->home));
         return;
     }
     take_durable(server);
@@ -423,15 +214,23 @@ static void step(struct meta_server *server)
     take_ticks(server);
     if (server->failed)
         return;
-    take_calls(server);
+    group_take_calls(group, server);
     enum err err = act(server); /* so that a change of role is known */
     if (err == OK) {
-        propose_waiting(server);
+        group_propose_waiting(group, server);
         err = act(server);
     }
     if (err != OK)
         server_fail(server, err, "log");
-    server_send_answers(server);
+    group_send_answers(group);
+}
+
+/* A replica that only reads: everything in its log, committed or not. */
+static void step_reading(struct io *io, struct meta_server *server)
+{
+    group_update(server->group);
+    group_expire(server->group, io_now_ns(io));
+    server->tick_next_ns = io_now_ns(io) + SERVER_TICK_MS * IO_NS_PER_MS;
 }
 
 static void driver_fiber(struct io *io, void *argument)
@@ -440,7 +239,10 @@ static void driver_fiber(struct io *io, void *argument)
     server->driver = io_self(io);
     server->tick_next_ns = io_now_ns(io);
     while (!server->stopping) {
-        step(server);
+        if (server->reads_only && !server->failed)
+            step_reading(io, server);
+        else
+            step(server);
         uint64_t next_ns = server->failed ? FOREVER_NS : server->tick_next_ns;
         if (io_park(io, next_ns) == ERR_CANCELED)
             break;
@@ -448,7 +250,7 @@ static void driver_fiber(struct io *io, void *argument)
     if (!server->stopping)
         server_fail(server, ERR_CANCELED, "driver");
     server->driver = NULL;
-    give_up_calls(server, ERR_FENCED);
+    group_update(server->group);
 }
 
 /* --- start --- */
@@ -494,7 +296,7 @@ static enum err wait_until_serving(struct io *io, struct meta_server *server)
     while (!meta_server_ready(server)) {
         if (server->failed)
             return FAIL(ERR_FENCED, "replica stopped while it started");
-        TRY(signal_wait(io, &server->changed, 0));
+        TRY(signal_wait(io, &server->group->changed, 0));
     }
     return OK;
 }
@@ -506,84 +308,98 @@ static enum err start(struct io *io, struct meta_server *server)
     server->applied = server->committed = server->flushed = server->position.index;
     server->applied_term = 0; /* of this life: nothing yet */
     TRY(make_raft(server));
+    if (server->seams.reads_only) {
+        server->reads_only = true;
+        server->committed = meta_log_group(server->log, server->options.group_id)->last_index;
+    }
+    group_attach(server->group, server);
     TRY(fiber_group_spawn(io, &server->fibers, driver_fiber, server));
     TRY(fiber_group_spawn(io, &server->fibers, server_apply_fiber, server));
-    TRY(fiber_group_spawn(io, &server->fibers, server_flush_fiber, server));
-    return wait_until_serving(io, server);
+    return server->reads_only ? OK
+                              : fiber_group_spawn(io, &server->fibers, server_flush_fiber, server);
 }
 
-static void init_lists(struct meta_server *server)
+static void init_parts(struct io *io, struct meta_server *server)
 {
-    list_init(&server->inbox);
-    list_init(&server->waiting);
-    list_init(&server->outstanding);
     list_init(&server->reads);
     list_init(&server->writes);
     list_init(&server->held);
     list_init(&server->received);
-    signal_init(&server->changed);
     signal_init(&server->to_apply);
     signal_init(&server->to_flush);
     fiber_group_init(&server->fibers);
-}
-
-static void init_ports(struct io *io, struct meta_server *server)
-{
-    server->port_count = io_reactor_count(io);
-    server->ports = mem_alloc_array(server->port_count, sizeof *server->ports);
-    for (unsigned i = 0; i < server->port_count; i++) {
-        struct server_port *port = &server->ports[i];
-        *port = (struct server_port){.server = server, .io = io_reactor(io, i)};
-        fiber_group_init(&port->running);
-        list_init(&port->outgoing);
-        list_init(&port->answers);
-    }
+    unsigned reactors = io_reactor_count(io);
+    server->readers = mem_alloc_array(reactors, sizeof *server->readers);
+    for (unsigned i = 0; i < reactors; i++)
+        fiber_group_init(&server->readers[i]);
 }
 
 static void register_metrics(struct meta_server *server)
 {
     struct metrics *metrics = server->options.metrics;
-    server->proposals_total = metrics_counter(metrics, "shale_meta_proposals_total", NULL,
-                                              "Commands acknowledged by the metadata replica.");
-    server->refused_total =
-        metrics_counter(metrics, "shale_meta_proposals_failed_total", NULL,
-                        "Commands that were refused or whose outcome is not known.");
-    server->applied_total =
-        metrics_counter(metrics, "shale_meta_applied_total", NULL, "Entries applied.");
+    server->applied_total = metrics_counter(metrics, "shale_meta_applied_total", NULL,
+                                            "Entries applied, by all "
+                                            "replicas together.");
     server->flushes_total =
-        metrics_counter(metrics, "shale_meta_flushes_total", NULL, "Flushes of the state store.");
-    server->applied_index = metrics_gauge(metrics, "shale_meta_applied_index", NULL,
-                                          "Index of the last entry in the state store.");
-    server->ready_gauge =
-        metrics_gauge(metrics, "shale_meta_leader", NULL, "1 while this replica leads and serves.");
-    server->log_bytes =
-        metrics_gauge(metrics, "shale_meta_log_held_bytes", NULL, "Bytes held by the Raft log.");
-    server->proposal_seconds =
-        metrics_histogram(metrics, "shale_meta_proposal_seconds", NULL,
-                          "Time from the arrival of a command to its acknowledgement.");
+        metrics_counter(metrics, "shale_meta_flushes_total", NULL, "Flushes of state stores.");
+    server->applied_index =
+        metrics_gauge(metrics, "shale_meta_applied_index", NULL,
+                      "Index of the last entry in the state store of the leader.");
+    server->log_bytes = metrics_gauge(metrics, "shale_meta_log_held_bytes", NULL,
+                                      "Bytes held by the Raft log of the leader.");
 }
 
-enum err meta_server_start_group(struct io *io, const struct meta_server_options *options,
-                                 const struct meta_group_options *group,
-                                 struct meta_server **out_server)
+enum err server_start_in(struct io *io, const struct meta_server_options *options,
+                         const struct server_seams *seams, struct meta_group *group,
+                         struct meta_server **out_server)
 {
     assert(options->replica_id != 0);
     struct meta_server *server = mem_new(struct meta_server);
     server->options = *options;
-    server->group = *group;
+    server->seams = *seams;
+    server->group = group;
     server->home = io;
     server->directory = mem_format("%s", options->directory);
     if (server->options.flush_log_bytes == 0)
         server->options.flush_log_bytes = META_LOG_SEGMENT_BYTES;
     io_random(io, &server->boot, sizeof server->boot);
-    init_lists(server);
-    init_ports(io, server);
+    init_parts(io, server);
     register_metrics(server);
     enum err err = start(io, server);
     if (err != OK) {
         if (err != ERR_CANCELED)
             log_error("meta: the replica does not start directory=%s cause=%s", server->directory,
                       err_text(err));
+        group_detach(group, server);
+        server_stop_replica(io, server);
+        return err;
+    }
+    *out_server = server;
+    return OK;
+}
+
+static void free_own_group(struct meta_group *group)
+{
+    group_deinit(group);
+    mem_free(group);
+}
+
+enum err meta_server_start_group(struct io *io, const struct meta_server_options *options,
+                                 const struct server_seams *seams, struct meta_server **out_server)
+{
+    struct meta_group *group = mem_new(struct meta_group);
+    group_init(io, group, options->metrics);
+    group->confirm = seams->confirm;
+    group->context = seams->context;
+    struct meta_server *server = NULL;
+    enum err err = server_start_in(io, options, seams, group, &server);
+    if (err != OK) {
+        free_own_group(group);
+        return err;
+    }
+    server->owns_group = true;
+    err = wait_until_serving(io, server);
+    if (err != OK) {
         meta_server_stop(io, server);
         return err;
     }
@@ -594,62 +410,44 @@ enum err meta_server_start_group(struct io *io, const struct meta_server_options
 enum err meta_server_start(struct io *io, const struct meta_server_options *options,
                            struct meta_server **out_server)
 {
-    return meta_server_start_group(io, options, &(struct meta_group_options){0}, out_server);
+    return meta_server_start_group(io, options, &(struct server_seams){0}, out_server);
+}
+
+struct meta_group *meta_server_group(struct meta_server *server)
+{
+    return server->group;
 }
 
 /* --- stop --- */
 
-/* On each reactor: no new calls ... */
-static void close_port(struct io *io, void *argument)
+void server_stop_replica(struct io *io, struct meta_server *server)
 {
-    struct server_port *port = argument;
-    (void)io; /* that of the port */
-    port->closed = true;
-}
-
-/* ... and wait for those that run. */
-static void wait_port(struct io *io, void *argument)
-{
-    struct server_port *port = argument;
-    fiber_group_wait(io, &port->running);
-}
-
-/* Calls that wait longer than this get their answer now. */
-static void drain_fiber(struct io *io, void *argument)
-{
-    struct meta_server *server = argument;
-    uint64_t until_ns = io_now_ns(io) + DRAIN_NS;
-    while (!server->stopping && !server->failed &&
-           signal_wait(io, &server->changed, until_ns) == OK)
-        ;
-    if (!server->stopping)
-        give_up_calls(server, ERR_TIMEOUT);
-}
-
-void meta_server_stop(struct io *io, struct meta_server *server)
-{
-    assert(io == server->home);
-    for (unsigned i = 0; i < server->port_count; i++)
-        io_call(io, server->ports[i].io, close_port, &server->ports[i]);
-    if (fiber_group_spawn(io, &server->fibers, drain_fiber, server) != OK)
-        give_up_calls(server, ERR_TIMEOUT); /* no fiber to wait with */
-    for (unsigned i = 0; i < server->port_count; i++)
-        io_call(io, server->ports[i].io, wait_port, &server->ports[i]);
     server->stopping = true;
     server_wake(server);
-    signal_wake_all(io, &server->changed);
     signal_wake_all(io, &server->to_apply);
     signal_wake_all(io, &server->to_flush);
     fiber_group_wait(io, &server->fibers);
-    if (!server->failed && server->raft != NULL && server_flush(io, server) != OK)
+    if (!server->failed && !server->reads_only && server->raft != NULL &&
+        server_flush(io, server) != OK)
         log_warn("meta: the last flush failed; the next start replays more directory=%s",
                  server->directory);
     server_close(io, server);
 }
 
+void meta_server_stop(struct io *io, struct meta_server *server)
+{
+    struct meta_group *group = server->group;
+    assert(io == server->home);
+    assert(server->owns_group);
+    group_end_calls(io, group);
+    group_detach(group, server);
+    server_stop_replica(io, server);
+    free_own_group(group);
+}
+
 bool meta_server_ready(const struct meta_server *server)
 {
-    return atomic_load_explicit(&server->ready, memory_order_acquire);
+    return atomic_load(&server->group->ready);
 }
 
 struct status_query {

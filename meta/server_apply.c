@@ -24,6 +24,8 @@ struct apply_job {
     struct apply_entry entries[SERVER_APPLY_ENTRIES_MAX];
     struct bytes results;
     struct state_position position;
+    uint64_t hash_index; /* 0: none of those that are compared */
+    uint64_t hash;
     enum err err;
 };
 
@@ -48,6 +50,10 @@ static void apply_on_lane(struct lane *lane, void *argument)
     for (uint32_t i = 0; i < job->count && job->err == OK; i++) {
         job->err = apply_one(lane, job, i);
         job->entries[i].result_end = job->results.bytes;
+        if (job->err == OK && (job->first_index + i) % GROUP_HASH_EVERY == 0) {
+            job->hash_index = job->first_index + i;
+            job->hash = state_position(job->state).hash;
+        }
     }
     job->position = state_position(job->state);
 }
@@ -86,68 +92,50 @@ static enum err collect(struct io *io, struct meta_server *server, struct apply_
 /* --- answers --- */
 
 struct confirmation {
-    struct meta_server *server;
+    struct meta_group *group;
     struct list calls;
 };
 
 static void confirm_fiber(struct io *io, void *argument)
 {
     struct confirmation *confirmation = argument;
-    struct meta_server *server = confirmation->server;
-    enum err err = server->group.confirm(io, server->group.context);
+    struct meta_group *group = confirmation->group;
+    enum err err = group->confirm(io, group->context);
     struct list_node *node = NULL;
     while ((node = list_pop_front(&confirmation->calls)) != NULL)
-        server_answer(server, CONTAINER_OF(node, struct call, node),
-                      err == OK ? OK : ERR_OUTCOME_UNKNOWN);
-    server_send_answers(server);
+        group_answer(group, CONTAINER_OF(node, struct call, node),
+                     err == OK ? OK : ERR_OUTCOME_UNKNOWN);
+    group_send_answers(group);
     mem_free(confirmation);
 }
 
 /* Acknowledge after the incarnation was confirmed. The round began after the requests arrived. */
-static void acknowledge(struct io *io, struct meta_server *server, struct list *calls)
+static void acknowledge(struct io *io, struct meta_group *group, struct list *calls)
 {
     struct list_node *node = NULL;
-    if (server->group.confirm == NULL) {
+    if (group->confirm == NULL) {
         while ((node = list_pop_front(calls)) != NULL)
-            server_answer(server, CONTAINER_OF(node, struct call, node), OK);
+            group_answer(group, CONTAINER_OF(node, struct call, node), OK);
         return;
     }
     if (list_empty(calls))
         return;
     struct confirmation *confirmation = mem_new(struct confirmation);
-    confirmation->server = server;
+    confirmation->group = group;
     list_init(&confirmation->calls);
     while ((node = list_pop_front(calls)) != NULL)
         list_push_back(&confirmation->calls, node);
-    if (fiber_group_spawn(io, &server->fibers, confirm_fiber, confirmation) == OK)
+    if (fiber_group_spawn(io, &group->fibers, confirm_fiber, confirmation) == OK)
         return;
     while ((node = list_pop_front(&confirmation->calls)) != NULL)
-        server_answer(server, CONTAINER_OF(node, struct call, node), ERR_OUTCOME_UNKNOWN);
+        group_answer(group, CONTAINER_OF(node, struct call, node), ERR_OUTCOME_UNKNOWN);
     mem_free(confirmation);
 }
 
-static void take_out(struct meta_server *server, struct proposal *proposal)
+static void take_out(struct meta_group *group, struct proposal *proposal)
 {
-    list_remove(&server->outstanding, &proposal->call.node);
-    server->outstanding_bytes -= proposal->command.bytes;
-}
-
-/* The entry of a proposal was applied. */
-static void settle(struct meta_server *server, struct proposal *proposal, struct slice result,
-                   struct list *done)
-{
-    struct result decoded;
-    take_out(server, proposal);
-    if (result_decode(result, &decoded) != OK) {
-        server_answer(server, &proposal->call, ERR_OUTCOME_UNKNOWN);
-    } else if (decoded.outcome == RESULT_SESSION_CLOSED) {
-        if (proposal->session == server->session)
-            server->session = 0;
-        server_repeat(server, proposal);
-    } else {
-        bytes_append(proposal->result, result);
-        list_push_back(done, &proposal->call.node);
-    }
+    list_remove(&group->outstanding, &proposal->call.node);
+    group->outstanding_bytes -= proposal->command.bytes;
 }
 
 static struct slice result_of(const struct apply_job *job, uint32_t i)
@@ -170,32 +158,33 @@ static enum fate fate_of(const struct apply_job *job, const struct proposal *pro
     return newest > proposal->term ? FATE_VOID : FATE_OPEN;
 }
 
-static void settle_all(struct io *io, struct meta_server *server, const struct apply_job *job)
+static void settle_all(struct io *io, struct meta_group *group, const struct apply_job *job)
 {
     struct list done;
     list_init(&done);
-    LIST_EACH(struct call, call, &server->outstanding, node)
+    LIST_EACH(struct call, call, &group->outstanding, node)
     {
         struct proposal *proposal = proposal_of(call);
         switch (fate_of(job, proposal)) {
         case FATE_OPEN:
             break;
         case FATE_APPLIED:
-            settle(server, proposal, result_of(job, (uint32_t)(proposal->index - job->first_index)),
-                   &done);
+            take_out(group, proposal);
+            group_settle(group, proposal,
+                         result_of(job, (uint32_t)(proposal->index - job->first_index)), &done);
             break;
         case FATE_VOID:
-            take_out(server, proposal);
-            server_repeat(server, proposal);
+            take_out(group, proposal);
+            group_repeat(group, proposal);
             break;
         }
     }
-    if (server->session_opening && fate_of(job, &server->opening) != FATE_OPEN) {
-        bool applied = fate_of(job, &server->opening) == FATE_APPLIED;
-        uint32_t i = (uint32_t)(server->opening.index - job->first_index);
-        server_session_opened(server, applied ? result_of(job, i) : slice_of(NULL, 0));
+    if (group->session_opening && fate_of(job, &group->opening) != FATE_OPEN) {
+        bool applied = fate_of(job, &group->opening) == FATE_APPLIED;
+        uint32_t i = (uint32_t)(group->opening.index - job->first_index);
+        group_session_opened(group, applied ? result_of(job, i) : slice_of(NULL, 0));
     }
-    acknowledge(io, server, &done);
+    acknowledge(io, group, &done);
 }
 
 static void answer_reads(struct meta_server *server)
@@ -205,18 +194,33 @@ static void answer_reads(struct meta_server *server)
         if (read_of(call)->index == 0 || read_of(call)->index > server->applied)
             continue;
         list_remove(&server->reads, &call->node);
-        server_answer(server, call, OK);
+        group_answer(server->group, call, OK);
     }
 }
 
 /* --- the apply fiber --- */
 
+/* A replica that led gave reads a state that was current. It must not run ahead of what the next
+ * leader has applied while one of them may still look at it: a later read, there, would go back in
+ * time. It cannot serve again meanwhile, since that needs the apply of a no-op. */
+static void wait_for_readers(struct io *io, struct meta_server *server)
+{
+    if (!server->led || server->role == RAFT_LEADER)
+        return;
+    group_wait_readers(io, server->group, server);
+    if (server->role != RAFT_LEADER)
+        server->led = false;
+}
+
 static enum err apply_next(struct io *io, struct meta_server *server, struct apply_job *job,
                            struct meta_log_entries *loaded)
 {
+    struct meta_group *group = server->group;
     job->state = server->state;
     job->err = OK;
+    job->hash_index = 0;
     bytes_clear(&job->results);
+    wait_for_readers(io, server);
     TRY(collect(io, server, job, loaded));
     TRY(lane_run(io, server->apply_lane, apply_on_lane, job));
     TRY(job->err);
@@ -226,15 +230,21 @@ static enum err apply_next(struct io *io, struct meta_server *server, struct app
     server->applied_term = job->entries[job->count - 1].entry.term;
     server->position = job->position;
     counter_add(server->applied_total, job->count);
-    gauge_set(server->applied_index, (int64_t)server->applied);
-    gauge_set(server->log_bytes, (int64_t)meta_log_bytes(server->log));
-    /* Published before anything is acknowledged: a read that begins later sees it. */
-    server_publish(server);
-    settle_all(io, server, job);
+    /* Published before anything is acknowledged: a read that begins later sees it. Only the replica
+     * that reads go to answers proposals. */
+    group_update(group);
+    if (group->leader == server) {
+        gauge_set(server->applied_index, (int64_t)server->applied);
+        gauge_set(server->log_bytes, (int64_t)meta_log_bytes(server->log));
+        settle_all(io, group, job);
+    }
     answer_reads(server);
-    server_send_answers(server);
-    raft_applied(server->raft, server->applied);
+    group_send_answers(group);
+    if (!server->reads_only)
+        raft_applied(server->raft, server->applied);
     server_wake(server);
+    if (job->hash_index != 0)
+        group_note_hash(group, server, job->hash_index, job->hash);
     if (server->unflushed_bytes >= server->options.flush_log_bytes)
         signal_wake_all(io, &server->to_flush);
     return OK;
@@ -275,6 +285,21 @@ static void flush_on_lane(struct lane *lane, void *argument)
     job->err = kv_flush(lane, job->kv);
 }
 
+/* Entries stay for a copy that is made, and within a bound for members that lack them: whoever
+ * falls behind the cut has to be made anew, which needs a quorum without it. */
+static uint64_t cut_index(const struct meta_server *server)
+{
+    uint64_t index = server->flushed;
+    uint64_t retained = group_retained(server->group);
+    if (retained < index)
+        index = retained;
+    if (meta_log_bytes(server->log) < server->seams.lag_log_bytes_max) {
+        uint64_t slowest = group_slowest(server->group);
+        index = slowest < index ? slowest : index;
+    }
+    return index;
+}
+
 enum err server_flush(struct io *io, struct meta_server *server)
 {
     uint64_t index = server->applied;
@@ -287,8 +312,8 @@ enum err server_flush(struct io *io, struct meta_server *server)
         server->flushed = index;
         server->unflushed_bytes -= bytes;
     }
-    TRY(meta_log_cut(io, server->log, server->options.group_id, server->flushed,
-                     server->group.retain_log_bytes));
+    TRY(meta_log_cut(io, server->log, server->options.group_id, cut_index(server),
+                     server->seams.retain_log_bytes));
     server->compact_to = meta_log_group(server->log, server->options.group_id)->compacted_index;
     server_wake(server);
     return OK;
@@ -300,7 +325,7 @@ void server_flush_fiber(struct io *io, void *argument)
     while (!server->stopping && !server->failed) {
         uint64_t due_ns = io_now_ns(io) + SERVER_FLUSH_S * IO_NS_PER_S;
         enum err err = signal_wait(io, &server->to_flush, due_ns);
-        if (server->stopping || err == ERR_CANCELED)
+        if (server->stopping || server->failed || err == ERR_CANCELED)
             return;
         err = server_flush(io, server);
         if (err != OK) {

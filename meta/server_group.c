@@ -21,8 +21,11 @@ static void message_free(struct held_message *message)
 
 static void send(struct meta_server *server, uint64_t to, struct slice message)
 {
-    if (server->group.send != NULL)
-        server->group.send(server->group.context, to, message);
+    struct meta_server *local = group_replica(server->group, to);
+    if (local != NULL)
+        meta_server_receive(local, message);
+    else if (server->seams.send != NULL)
+        server->seams.send(server->seams.context, to, message);
 }
 
 /* --- sending --- */
@@ -117,11 +120,12 @@ static void load_fiber(struct io *io, void *argument)
 
 void server_load(struct meta_server *server, const struct raft_output *output)
 {
-    if (output->snapshot_count > 0 && !server->snapshot_reported) {
-        server->snapshot_reported = true;
+    if (output->snapshot_count > 0 && server->lagging != output->snapshots[0]) {
+        server->lagging = output->snapshots[0];
         log_error("meta: a follower lacks entries that were cut from the log, it needs a new "
                   "replica follower=%016" PRIx64,
                   output->snapshots[0]);
+        signal_wake_all(server->home, &server->group->changed);
     }
     for (uint32_t i = 0; i < output->load_count; i++) {
         struct load load = {.server = server, .wanted = output->loads[i]};

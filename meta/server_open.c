@@ -29,6 +29,7 @@ enum {
     STATE_WRITE_BUFFER_BYTES = 32 << 20, /* fewer and larger files of the first level */
 };
 static const char identity_magic[8] = "SHALEMTA";
+#define SCRATCH_PREFIX "reading-"
 
 static char *path_in(const struct meta_server *server, const char *name)
 {
@@ -62,31 +63,53 @@ static enum err write_identity(struct io *io, const struct meta_server *server,
     struct io_part part = {.buf = buf, .bytes = IDENTITY_BYTES};
     TRY(io_write(io, file, &part, 1, 0, 0));
     TRY(io_sync(io, file));
-    TRY(io_rename(io, path_new, path));
-    return io_sync_directory(io, server->directory);
+    return io_rename(io, path_new, path);
+}
+
+static enum err decode_identity(const char *directory, const uint8_t *at,
+                                struct meta_replica_identity *out_identity)
+{
+    if (memcmp(at + IDENTITY_MAGIC_AT, identity_magic, sizeof identity_magic) != 0 ||
+        load_u32(at + IDENTITY_CRC_AT) != crc32c_update(0, slice_of(at, IDENTITY_CRC_AT))) {
+        log_error("meta: %s/identity is damaged", directory);
+        return FAIL(ERR_CORRUPT, "identity of directory=%s", directory);
+    }
+    if (load_u32(at + IDENTITY_VERSION_AT) != IDENTITY_VERSION) {
+        log_error("meta: %s was written by a release with format version=%" PRIu32
+                  ", this one knows %d",
+                  directory, load_u32(at + IDENTITY_VERSION_AT), IDENTITY_VERSION);
+        return FAIL(ERR_UNSUPPORTED, "identity version directory=%s", directory);
+    }
+    *out_identity = (struct meta_replica_identity){.replica_id = load_u64(at + IDENTITY_REPLICA_AT),
+                                                   .group_id = load_u64(at + IDENTITY_GROUP_AT)};
+    memcpy(out_identity->cluster_id, at + IDENTITY_CLUSTER_AT, sizeof out_identity->cluster_id);
+    return OK;
 }
 
 static enum err check_identity(const struct meta_server *server, const uint8_t *at)
 {
     const struct meta_server_options *options = &server->options;
-    if (memcmp(at + IDENTITY_MAGIC_AT, identity_magic, sizeof identity_magic) != 0 ||
-        load_u32(at + IDENTITY_CRC_AT) != crc32c_update(0, slice_of(at, IDENTITY_CRC_AT))) {
-        log_error("meta: %s/identity is damaged", server->directory);
-        return FAIL(ERR_CORRUPT, "identity of directory=%s", server->directory);
-    }
-    if (load_u32(at + IDENTITY_VERSION_AT) != IDENTITY_VERSION) {
-        log_error("meta: %s was written by a release with format version=%" PRIu32
-                  ", this one knows %d",
-                  server->directory, load_u32(at + IDENTITY_VERSION_AT), IDENTITY_VERSION);
-        return FAIL(ERR_UNSUPPORTED, "identity version directory=%s", server->directory);
-    }
-    if (memcmp(at + IDENTITY_CLUSTER_AT, options->cluster_id, 16) != 0 ||
-        load_u64(at + IDENTITY_REPLICA_AT) != options->replica_id ||
-        load_u64(at + IDENTITY_GROUP_AT) != options->group_id) {
+    struct meta_replica_identity identity;
+    TRY(decode_identity(server->directory, at, &identity));
+    if (memcmp(identity.cluster_id, options->cluster_id, 16) != 0 ||
+        identity.replica_id != options->replica_id || identity.group_id != options->group_id) {
         log_error("meta: %s belongs to another cluster or replica", server->directory);
         return FAIL(ERR_MISMATCH, "identity of directory=%s", server->directory);
     }
     return OK;
+}
+
+enum err meta_server_identify(struct io *io, const char *directory,
+                              struct meta_replica_identity *out_identity)
+{
+    AUTO_STRING path = mem_format("%s/identity", directory);
+    AUTO(file) file = NULL;
+    AUTO(buf) buf = buf_new(IDENTITY_BYTES);
+    size_t bytes = 0;
+    TRY(io_open(io, path, 0, &file));
+    memset(buf->data, 0, IDENTITY_BYTES);
+    TRY(io_read(io, file, buf, 0, IDENTITY_BYTES, 0, &bytes));
+    return decode_identity(directory, buf->data, out_identity);
 }
 
 /* Lock and check; the id of the log comes from here. */
@@ -107,6 +130,8 @@ static enum err open_identity(struct io *io, struct meta_server *server,
     memset(buf->data, 0, IDENTITY_BYTES);
     TRY(io_read(io, server->identity, buf, 0, IDENTITY_BYTES, 0, &bytes));
     TRY(check_identity(server, buf->data));
+    /* Here and not at the rename: a process that was killed right after it synced nothing. */
+    TRY(io_sync_directory(io, server->directory));
     memcpy(out_log_id, buf->data + IDENTITY_LOG_AT, LOG_ID_BYTES);
     return OK;
 }
@@ -139,9 +164,9 @@ struct open_job {
     enum err err;
 };
 
-static enum err open_store(struct lane *lane, struct meta_server *server, bool create)
+static enum err open_kv(struct lane *lane, struct meta_server *server, const char *path,
+                        bool create)
 {
-    AUTO_STRING path = state_path(server);
     size_t cache_bytes = server->options.state_cache_bytes;
     struct kv_options options = {
         .cache_bytes = cache_bytes != 0 ? cache_bytes : STATE_CACHE_BYTES,
@@ -156,15 +181,39 @@ static enum err open_store(struct lane *lane, struct meta_server *server, bool c
         return FAIL(ERR_CORRUPT, "store path=%s", path);
     }
     TRY(err);
-    if (create)
-        TRY(kv_flush(lane, server->kv));
-    return state_open(lane, server->kv, &server->state);
+    return create ? kv_flush(lane, server->kv) : OK;
+}
+
+/* What is read without a quorum must not change what a later start finds: it is done on a copy
+ * (hard links), which the next start clears away. */
+static enum err open_scratch(struct lane *lane, struct meta_server *server)
+{
+    AUTO_STRING path =
+        mem_format("%s/" SCRATCH_PREFIX "%016" PRIx64, server->directory, server->boot);
+    TRY(kv_checkpoint(lane, server->kv, path));
+    kv_close(TAKE(server->kv));
+    return open_kv(lane, server, path, false);
+}
+
+static enum err open_store(struct lane *lane, struct meta_server *server, bool create)
+{
+    AUTO_STRING path = state_path(server);
+    TRY(open_kv(lane, server, path, create));
+    if (server->seams.reads_only)
+        TRY(open_scratch(lane, server));
+    return create ? OK : state_open(lane, server->kv, &server->state);
 }
 
 static void open_on_lane(struct lane *lane, void *argument)
 {
     struct open_job *job = argument;
     job->err = open_store(lane, job->server, job->create);
+}
+
+static void open_state_on_lane(struct lane *lane, void *argument)
+{
+    struct open_job *job = argument;
+    job->err = state_open(lane, job->server->kv, &job->server->state);
 }
 
 static enum err open_lanes(struct io *io, struct meta_server *server)
@@ -181,6 +230,40 @@ static enum err open_state(struct io *io, struct meta_server *server, bool creat
     return job.err;
 }
 
+static enum err create_state(struct io *io, struct meta_server *server)
+{
+    struct server_seed *seed = server->seams.seed;
+    TRY(open_state(io, server, true));
+    if (seed != NULL)
+        TRY(seed->fill(io, seed, server));
+    struct open_job job = {.server = server};
+    TRY(lane_run(io, server->apply_lane, open_state_on_lane, &job));
+    TRY(job.err);
+    if (seed == NULL)
+        return OK;
+    struct state_position position = state_position(server->state);
+    if (position.index != seed->index || position.term != seed->term ||
+        position.hash != seed->state_hash)
+        return FAIL(ERR_CORRUPT, "copy of a state is at index=%" PRIu64 " not %" PRIu64,
+                    position.index, seed->index);
+    return OK;
+}
+
+/* Of lives that could only read. */
+static enum err clear_scratch(struct io *io, const struct meta_server *server)
+{
+    AUTO_VALUE(bytes) names = {.max = NAMES_BYTES_MAX};
+    TRY(io_list_directory(io, server->directory, &names));
+    for (size_t at = 0; at < names.bytes; at += strlen((const char *)names.data + at) + 1) {
+        const char *name = (const char *)names.data + at;
+        if (strncmp(name, SCRATCH_PREFIX, sizeof SCRATCH_PREFIX - 1) != 0)
+            continue;
+        AUTO_STRING path = path_in(server, name);
+        TRY(io_remove_tree(io, path));
+    }
+    return OK;
+}
+
 /* --- the first start --- */
 
 static enum err check_empty(struct io *io, const struct meta_server *server)
@@ -195,14 +278,15 @@ static enum err check_empty(struct io *io, const struct meta_server *server)
 
 static enum err sync_parent(struct io *io, const char *path)
 {
-    AUTO_STRING parent = mem_format("%s", path);
-    char *slash = strrchr(parent, '/');
-    if (slash == NULL)
-        return io_sync_directory(io, ".");
-    slash[slash == parent] = '\0';
+    const char *slash = strrchr(path, '/');
+    AUTO_STRING parent = slash == NULL
+                             ? mem_format(".")
+                             : mem_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
     return io_sync_directory(io, parent);
 }
 
+/* Their names become durable with that of the identity, which says that they are there: it is the
+ * last of the same directory, and changes of one directory reach the disk in their order. */
 static enum err make_directories(struct io *io, const struct meta_server *server)
 {
     AUTO_STRING log = path_in(server, "log");
@@ -213,30 +297,32 @@ static enum err make_directories(struct io *io, const struct meta_server *server
     TRY(err);
     TRY(sync_parent(io, server->directory));
     TRY(io_make_directory(io, log));
-    TRY(io_make_directory(io, state));
-    return io_sync_directory(io, server->directory);
+    return io_make_directory(io, state);
 }
 
 static enum err create_group(struct io *io, struct meta_server *server)
 {
     struct raft_membership alone = {.voters = {server->options.replica_id}, .voter_count = 1};
-    const struct raft_membership *membership = server->group.membership;
+    const struct raft_membership *membership = server->seams.membership;
+    const struct server_seed *seed = server->seams.seed;
     uint64_t ticket = 0;
-    TRY(meta_log_create_group(server->log, server->options.group_id,
-                              membership != NULL ? membership : &alone, &ticket));
+    if (seed != NULL)
+        TRY(meta_log_create_group(server->log, server->options.group_id, seed->index, seed->term,
+                                  &seed->membership, &ticket));
+    else
+        TRY(meta_log_create_group(server->log, server->options.group_id, 0, 0,
+                                  membership != NULL ? membership : &alone, &ticket));
     return meta_log_wait(io, server->log, ticket);
 }
 
 static enum err create(struct io *io, struct meta_server *server)
 {
     uint8_t log_id[LOG_ID_BYTES];
-    AUTO_STRING state = path_in(server, "state");
     io_random(io, log_id, sizeof log_id);
     TRY(make_directories(io, server));
     TRY(open_log(io, server, log_id));
     TRY(create_group(io, server));
-    TRY(open_state(io, server, true));
-    TRY(io_sync_directory(io, state));
+    TRY(create_state(io, server));
     TRY(write_identity(io, server, log_id));
     return open_identity(io, server, log_id);
 }
@@ -261,6 +347,7 @@ enum err server_open(struct io *io, struct meta_server *server)
     if (server->options.create)
         return create(io, server);
     TRY(open_identity(io, server, log_id));
+    TRY(clear_scratch(io, server));
     TRY(open_log(io, server, log_id));
     return open_state(io, server, false);
 }
@@ -280,7 +367,7 @@ void server_close(struct io *io, struct meta_server *server)
     kv_close(server->kv);
     file_close(server->identity);
     mem_free(server->scratch);
-    mem_free(server->ports);
+    mem_free(server->readers);
     mem_free(server->directory);
     mem_free(server);
 }

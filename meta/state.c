@@ -157,6 +157,16 @@ static enum err apply_verdict(struct change *change, const struct command *comma
         return apply_identity_put(change, &command->identity);
     case COMMAND_DRIVE_REGISTER:
         return apply_drive_register(change, &command->drive);
+    case COMMAND_DRIVE_STANDING:
+        return apply_drive_standing(change, &command->drive);
+    case COMMAND_DRIVE_FORGET:
+        return apply_drive_forget(change, &command->drive);
+    case COMMAND_REPAIR_START:
+        return apply_repair_start(change, &command->repair, result);
+    case COMMAND_REPAIR_DONE:
+        return apply_repair_done(change, &command->repair, result);
+    case COMMAND_REPAIR_CANCEL:
+        return apply_repair_cancel(change, &command->repair, result);
     case COMMAND_VOLUME_CREATE:
         return apply_volume_create(change, &command->volume, result);
     case COMMAND_LEASE_OPEN:
@@ -193,6 +203,12 @@ static enum err apply_verdict(struct change *change, const struct command *comma
         return apply_lease_refuse(change, &command->lease);
     case COMMAND_FREE_DONE:
         return apply_free_done(change, &command->free_done);
+    case COMMAND_OBJECT_TAG:
+        return apply_object_tag(change, &command->tag);
+    case COMMAND_BUCKET_CONFIG:
+        return apply_bucket_config(change, &command->config);
+    case COMMAND_BLOCKS_REPAIRED:
+        return apply_blocks_repaired(change, &command->repaired);
     case COMMAND_EXPAND:
         return apply_expand(change);
     }

@@ -60,6 +60,9 @@ enum err state_apply_other(struct lane *lane, struct state *state, uint64_t inde
 
 enum err state_bucket_find(struct lane *lane, struct state *state, struct slice name,
                            struct bucket_row *out_row);
+/* Appended to *out_value. ERR_NOT_FOUND: not set. */
+enum err state_bucket_config_find(struct lane *lane, struct state *state, uint64_t bucket_id,
+                                  enum bucket_config_kind kind, struct bytes *out_value);
 enum err state_identity_find(struct lane *lane, struct state *state, struct slice access_key,
                              struct identity *out_identity);
 enum err state_identity_root(struct lane *lane, struct state *state, struct identity *out_identity);
@@ -89,6 +92,15 @@ struct lease_found {
 };
 enum err state_lease_stale(struct lane *lane, struct state *state, uint64_t holder, uint64_t boot,
                            uint32_t max, struct lease_found *out_leases, uint32_t *out_count);
+enum err state_lease_list(struct lane *lane, struct state *state, uint64_t volume, uint32_t max,
+                          struct lease_found *out_leases, uint32_t *out_count);
+enum err state_drive_list(struct lane *lane, struct state *state, struct drive_page **out_page);
+enum err state_volume_blocks(struct lane *lane, struct state *state, uint64_t volume, uint64_t from,
+                             uint32_t max, struct block_page **out_page);
+enum err state_repair_list(struct lane *lane, struct state *state, struct block_id from,
+                           uint32_t max, struct block_page **out_page);
+enum err state_block_find(struct lane *lane, struct state *state, const struct block_id *ids,
+                          uint32_t count, struct block_ref *out_refs);
 enum err state_free_list(struct lane *lane, struct state *state, uint64_t after, uint32_t max,
                          struct free_page **out_page);
 /* True while deleted multipart objects or uploads wait for COMMAND_EXPAND. */

@@ -96,8 +96,19 @@ static void reference_add(struct change *change, const struct block_ref *ref, ui
     CHANGE_WRITE(change, &row_key, referrer_row, &row);
 }
 
-static enum err reference_drop(struct change *change, struct block_id id, struct referrer owner)
+/* A block that becomes live with shards missing is first in the queue of repair. */
+static void repair_add(struct change *change, const struct block_ref *ref)
 {
+    if (ref->missing == 0)
+        return;
+    struct row_key key = row_key_2(TABLE_REPAIR, ref->id.volume, ref->id.sequence);
+    CHANGE_WRITE(change, &key, number_row, ref->missing);
+}
+
+static enum err reference_drop(struct change *change, const struct block_ref *ref,
+                               struct referrer owner)
+{
+    struct block_id id = ref->id;
     struct row_key own = row_key_referrer(id, owner);
     change_delete(change, &own);
     struct row_key all = row_key_2(TABLE_REFERRER, id.volume, id.sequence);
@@ -106,6 +117,10 @@ static enum err reference_drop(struct change *change, struct block_id id, struct
     if (last) {
         struct row_key free = row_key_1(TABLE_FREE, ++change->applied.free_position);
         CHANGE_WRITE(change, &free, block_id_row, id);
+    }
+    if (last && ref->missing != 0) {
+        struct row_key repair = row_key_2(TABLE_REPAIR, id.volume, id.sequence);
+        change_delete(change, &repair);
     }
     return OK;
 }
@@ -122,8 +137,10 @@ enum err blocks_share(struct change *change, struct slice blocks, uint64_t bucke
 
 enum err blocks_unlink(struct change *change, struct slice blocks, struct referrer owner)
 {
-    for (uint32_t i = 0; i < row_block_count(blocks); i++)
-        TRY(reference_drop(change, row_block(blocks, i).id, owner));
+    for (uint32_t i = 0; i < row_block_count(blocks); i++) {
+        struct block_ref ref = row_block(blocks, i);
+        TRY(reference_drop(change, &ref, owner));
+    }
     return OK;
 }
 
@@ -192,6 +209,7 @@ enum err apply_block_stage(struct change *change, const struct command_stage *co
     CHANGE_WRITE(change, &block, block_row, ref);
     reference_add(change, ref, command->bucket_id, slice_of(NULL, 0),
                   (struct referrer){.kind = REFERRER_INTENT, .id = intent});
+    repair_add(change, ref);
     result_stamp(result, intent, change->wall_ms);
     return OK;
 }
@@ -208,7 +226,7 @@ static enum err intent_end(struct change *change, uint64_t intent)
         if (change_check(change, block_row_decode(scan.value, &ref)) != OK)
             break;
         change_delete_at(change, scan.key);
-        if (reference_drop(change, ref.id, owner) != OK)
+        if (reference_drop(change, &ref, owner) != OK)
             break;
     }
     change_scan_deinit(&scan);
@@ -260,18 +278,25 @@ enum err intents_expire(struct change *change)
     return change->broken;
 }
 
+static enum err block_claim_new(struct change *change, const struct block_use *use)
+{
+    TRY(use_check(change, use));
+    repair_add(change, &use->ref);
+    return OK;
+}
+
 /* A block staged under `intent` passes to the owner; any other is new. */
 static enum err block_claim(struct change *change, const struct block_use *use, uint64_t intent)
 {
     if (intent == 0)
-        return use_check(change, use);
+        return block_claim_new(change, use);
     struct block_id id = use->ref.id;
     struct row_key key = row_key_3(TABLE_INTENT_BLOCK, intent, id.volume, id.sequence);
     AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
     struct block_ref staged;
     enum err err = CHANGE_READ(change, &key, block_row, &value, &staged);
     if (err == ERR_NOT_FOUND)
-        return use_check(change, use);
+        return block_claim_new(change, use);
     TRY(err);
     if (staged.bytes != use->ref.bytes || !hash128_equal(&staged.hash, &use->ref.hash))
         return FAIL(ERR_INVALID, "block differs from what was staged");
@@ -296,6 +321,26 @@ enum err blocks_claim(struct change *change, const struct command_put *command,
         reference_add(change, &command->uses[i].ref, command->bucket_id, command->key, owner);
     }
     return command->intent == 0 ? OK : intent_end(change, command->intent);
+}
+
+enum err apply_blocks_repaired(struct change *change, const struct command_repaired *command)
+{
+    for (uint32_t i = 0; i < command->count; i++) {
+        const struct block_ref *ref = &command->blocks[i];
+        struct row_key key = row_key_2(TABLE_REPAIR, ref->id.volume, ref->id.sequence);
+        AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
+        uint64_t missing = 0;
+        enum err err = CHANGE_READ(change, &key, number_row, &value, &missing);
+        if (err == ERR_NOT_FOUND)
+            continue;
+        TRY(err);
+        missing &= ~(uint64_t)ref->missing;
+        if (missing == 0)
+            change_delete(change, &key);
+        else
+            CHANGE_WRITE(change, &key, number_row, missing);
+    }
+    return OK;
 }
 
 enum err apply_free_done(struct change *change, const struct command_free_done *command)

@@ -7,7 +7,7 @@
  * Any step may be repeated, and anyone may go on from where another stopped. Two deleters may
  * interleave: MARK counts attempts, only the last one may bring the bucket back to life, and a
  * CLOSE that found objects refuses the CLOSE of earlier attempts. So a closed bucket never stays
- * live. */
+ * live. What was set for the bucket goes with CLOSE. */
 #include "apply.h"
 
 /* ERR_NOT_FOUND. */
@@ -157,6 +157,15 @@ static enum err bucket_is_empty(struct change *change, uint64_t bucket_id, bool 
     return change->broken;
 }
 
+static void config_delete_all(struct change *change, uint64_t bucket_id)
+{
+    for (int kind = 1; kind <= BUCKET_CONFIG_KIND_MAX; kind++) {
+        struct row_key key = row_key_bucket_config(bucket_id, (enum bucket_config_kind)kind);
+        if (change_has(change, &key) == OK)
+            change_delete(change, &key);
+    }
+}
+
 enum err apply_bucket_close(struct change *change, const struct command_bucket *command)
 {
     struct bucket_open_row row;
@@ -174,8 +183,23 @@ enum err apply_bucket_close(struct change *change, const struct command_bucket *
         return FAIL(ERR_NOT_EMPTY, "bucket has objects");
     }
     open_write(change, command->id, &(struct bucket_open_row){.open = false});
+    config_delete_all(change, command->id);
     struct row_key uploads = row_key_1(TABLE_UPLOAD, command->id);
     if (!change_empty(change, &uploads))
         TRY(job_add(change, &(struct job_row){.kind = JOB_UPLOADS, .id = command->id}));
     return change->broken;
+}
+
+enum err apply_bucket_config(struct change *change, const struct command_config *command)
+{
+    TRY(bucket_check_open(change, command->bucket_id));
+    struct row_key key = row_key_bucket_config(command->bucket_id, command->kind);
+    if (command->value.bytes > 0) {
+        CHANGE_WRITE(change, &key, bytes_row, command->value);
+        return OK;
+    }
+    enum err err = change_has(change, &key);
+    if (err == OK)
+        change_delete(change, &key);
+    return err == ERR_NOT_FOUND ? OK : err;
 }

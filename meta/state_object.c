@@ -1,4 +1,4 @@
-/* Versions of objects: put, copy, delete. */
+/* Versions of objects: put, copy, tag, delete. */
 #include "apply.h"
 
 void version_deinit(struct version *version)
@@ -125,7 +125,8 @@ static enum err put_version(struct change *change, const struct command_put *com
                               .bytes = command->bytes,
                               .etag = command->etag,
                               .checksum = command->checksum,
-                              .attributes = command->attributes};
+                              .attributes = command->attributes,
+                              .tags = command->tags};
     AUTO_VALUE(bytes) blocks = {.max = META_OBJECT_BLOCKS_MAX * BLOCK_REF_BYTES};
     TRY(put_contents(change, command, &row, &blocks));
     return version_replace(change, command->bucket_id, command->key, old, &row, result);
@@ -185,6 +186,8 @@ static enum err copy_version(struct change *change, const struct command_copy *c
     row.upload_id = 0;
     row.checksum = command->checksum;
     row.attributes = command->attributes;
+    if (command->replace_tags)
+        row.tags = command->tags;
     TRY(copy_contents(change, command, &source->row, &row));
     return version_replace(change, command->bucket_id, command->key, old, &row, result);
 }
@@ -198,6 +201,22 @@ enum err apply_object_copy(struct change *change, const struct command_copy *com
     AUTO_VALUE(version) old;
     TRY(version_read(change, command->bucket_id, command->key, &old));
     return copy_version(change, command, &source, &old, result);
+}
+
+/* --- tag --- */
+
+/* The version stays the one it is: same stamp, time and contents. */
+enum err apply_object_tag(struct change *change, const struct command_tag *command)
+{
+    TRY(bucket_check_open(change, command->bucket_id));
+    AUTO_VALUE(version) version;
+    TRY(version_read(change, command->bucket_id, command->key, &version));
+    if (!version.exists)
+        return FAIL(ERR_NOT_FOUND, "tags for a missing key");
+    struct row_key key = row_key_current(command->bucket_id, command->key);
+    version.row.tags = command->tags;
+    CHANGE_WRITE(change, &key, version_row, &version.row);
+    return OK;
 }
 
 /* --- delete --- */

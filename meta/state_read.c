@@ -64,6 +64,20 @@ enum err state_identity_root(struct lane *lane, struct state *state, struct iden
     return state_identity_find(lane, state, root, out_identity);
 }
 
+/* --- buckets of the object role --- */
+
+enum err state_bucket_config_find(struct lane *lane, struct state *state, uint64_t bucket_id,
+                                  enum bucket_config_kind kind, struct bytes *out_value)
+{
+    struct row_key key = row_key_bucket_config(bucket_id, kind);
+    AUTO_VALUE(bytes) value = {.max = ROW_VALUE_BYTES_MAX};
+    struct slice config = {0};
+    TRY(read_row(lane, state, &key, &value));
+    TRY(bytes_row_decode(bytes_slice(&value), &config));
+    bytes_append(out_value, config);
+    return OK;
+}
+
 /* --- objects --- */
 
 /* Everything in one allocation: the object, its blocks, then bytes. */
@@ -73,12 +87,13 @@ static struct object *object_build(uint64_t bucket_id, struct slice key,
     uint32_t count = row_block_count(row->blocks);
     size_t block_bytes = count * sizeof(struct block_ref);
     struct object *object = mem_alloc(sizeof *object + block_bytes + key.bytes +
-                                      row->attributes.bytes + inline_bytes.bytes);
+                                      row->attributes.bytes + row->tags.bytes + inline_bytes.bytes);
     struct block_ref *blocks = (struct block_ref *)(object + 1);
     for (uint32_t i = 0; i < count; i++)
         blocks[i] = row_block(row->blocks, i);
     uint8_t *at = (uint8_t *)(blocks + count);
-    struct slice *texts[] = {&object->key, &object->attributes, &object->inline_bytes};
+    struct slice *texts[] = {&object->key, &object->attributes, &object->tags,
+                             &object->inline_bytes};
     *object = (struct object){
         .bucket_id = bucket_id,
         .key = key,
@@ -88,6 +103,7 @@ static struct object *object_build(uint64_t bucket_id, struct slice key,
         .etag = row->etag,
         .checksum = row->checksum,
         .attributes = row->attributes,
+        .tags = row->tags,
         .layout = row->layout,
         .block_count = count,
         .blocks = count == 0 ? NULL : blocks,
@@ -158,11 +174,15 @@ enum err state_upload_find(struct lane *lane, struct state *state, uint64_t buck
     struct upload_row row;
     TRY(read_row(lane, state, &row_key, &value));
     TRY(upload_row_decode(bytes_slice(&value), &row));
-    struct upload *upload = mem_alloc(sizeof *upload + key.bytes + row.attributes.bytes);
+    struct upload *upload =
+        mem_alloc(sizeof *upload + key.bytes + row.attributes.bytes + row.tags.bytes);
     uint8_t *at = (uint8_t *)(upload + 1);
     memcpy(at, key.data, key.bytes);
     if (row.attributes.bytes > 0)
         memcpy(at + key.bytes, row.attributes.data, row.attributes.bytes);
+    uint8_t *tags = at + key.bytes + row.attributes.bytes;
+    if (row.tags.bytes > 0)
+        memcpy(tags, row.tags.data, row.tags.bytes);
     *upload = (struct upload){
         .bucket_id = bucket_id,
         .key = slice_of(at, key.bytes),
@@ -171,6 +191,7 @@ enum err state_upload_find(struct lane *lane, struct state *state, uint64_t buck
         .checksum_algorithm = row.checksum_algorithm,
         .checksum_type = row.checksum_type,
         .attributes = slice_of(at + key.bytes, row.attributes.bytes),
+        .tags = slice_of(tags, row.tags.bytes),
     };
     *out_upload = upload;
     return OK;

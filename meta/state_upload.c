@@ -24,7 +24,8 @@ enum err apply_upload_create(struct change *change, const struct command_upload 
     struct upload_row row = {.created_ms = change->wall_ms,
                              .checksum_algorithm = command->checksum_algorithm,
                              .checksum_type = command->checksum_type,
-                             .attributes = command->attributes};
+                             .attributes = command->attributes,
+                             .tags = command->tags};
     struct row_key key = row_key_upload(command->bucket_id, command->key, id);
     CHANGE_WRITE(change, &key, upload_row, &row);
     result_stamp(result, id, row.created_ms);
@@ -187,7 +188,8 @@ static enum err complete_version(struct change *change, const struct command_com
                               .upload_id = command->upload_id,
                               .manifest = command->upload_id,
                               .write_id = completion.write_id,
-                              .attributes = upload->attributes};
+                              .attributes = upload->attributes,
+                              .tags = upload->tags};
     struct row_key referrer = row_key_2(TABLE_MANIFEST_REFERRER, row.manifest, row.stamp);
     CHANGE_WRITE(change, &referrer, bytes_row, slice_of(NULL, 0));
     struct row_key key = row_key_upload(command->bucket_id, command->key, command->upload_id);

@@ -650,6 +650,11 @@ enum err sim_copy_directory(struct sim_machine *from, const char *from_path, str
     return sim_disk_copy(from->disk, from_path, to->disk, to_path);
 }
 
+enum err sim_move_directory(struct sim_machine *machine, const char *from, const char *to)
+{
+    return sim_disk_move(machine->disk, from, to);
+}
+
 void sim_describe_disk(struct sim_machine *machine, struct bytes *out)
 {
     sim_disk_describe(machine->disk, out);

@@ -636,6 +636,19 @@ enum err sim_disk_copy(struct sim_disk *from, const char *from_path, struct sim_
     return copy_entries(source.node, entries_find(&target.directory->live, target.name));
 }
 
+enum err sim_disk_move(struct sim_disk *disk, const char *from, const char *to)
+{
+    struct place source;
+    struct place target;
+    TRY(resolve_directory(disk, from, &source));
+    TRY(sim_disk_rename(disk, from, to));
+    TRY(resolve(disk, to, NULL, &target));
+    if (source.directory != NULL)
+        sim_disk_sync_directory(disk, source.directory, UINT64_MAX);
+    sim_disk_sync_directory(disk, target.directory, UINT64_MAX);
+    return OK;
+}
+
 static uint64_t content_hash(const struct sim_file *file)
 {
     AUTO(hasher) hasher = hasher_new();

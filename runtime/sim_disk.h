@@ -59,5 +59,7 @@ void sim_disk_drop_locks(struct sim_disk *disk);
 /* Copy a directory with all it holds to a path that does not exist, durable at once. */
 enum err sim_disk_copy(struct sim_disk *from, const char *from_path, struct sim_disk *to,
                        const char *to_path);
+/* Rename a directory, durable at once. */
+enum err sim_disk_move(struct sim_disk *disk, const char *from, const char *to);
 /* One line per file and directory, sorted by path. */
 void sim_disk_describe(struct sim_disk *disk, struct bytes *out);

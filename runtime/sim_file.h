@@ -53,7 +53,7 @@ enum {
     X(CLOCK_JUMP, "clock_jump")                     /* F35 */                                      \
     X(CLOCK_RATE, "clock_rate")                     /* F36 */                                      \
     X(REORDERED_COMPLETION, "reordered_completion") /* F38 */                                      \
-    X(IGNORED_SYNC, "ignored_sync")                 /* by a mutant */
+    X(IGNORED_SYNC, "ignored_sync")                 /* by a disk that lies */
 
 enum sim_fault_class {
 #define X(name, text) SIM_FAULT_##name,

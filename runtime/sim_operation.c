@@ -10,8 +10,6 @@
 #define DISK_NS_MAX_DEFAULT (2 * IO_NS_PER_MS)
 #define SPIKE_NS_MAX (2 * IO_NS_PER_S)
 
-enum { MUTANT_FILE_SYNC = 1, MUTANT_DURABLE_WRITE = 2, MUTANT_DIRECTORY_SYNC = 4 };
-
 /* An open file of one life of a machine. */
 struct sim_handle {
     struct file file;
@@ -245,8 +243,7 @@ static enum err run_write(struct sim_machine *machine, struct io_operation *oper
         write_parts(machine, operation, operation->offset, false, NULL);
         return FAIL(ERR_IO, "simulated error of a durable write path=%s", operation->file->path);
     }
-    if (durable &&
-        (fault->durable_ignored || (options->mutant_ignore_sync & MUTANT_DURABLE_WRITE) != 0)) {
+    if (durable && fault->durable_ignored) {
         count(machine, SIM_FAULT_IGNORED_SYNC);
         durable = false;
     }
@@ -267,8 +264,7 @@ static enum err run_sync(struct sim_machine *machine, struct io_operation *opera
             sim_file_lose_writes(file);
         return FAIL(ERR_IO, "simulated sync error path=%s", operation->file->path);
     }
-    uint32_t mutant = file != NULL ? MUTANT_FILE_SYNC : MUTANT_DIRECTORY_SYNC;
-    if (fault->sync_ignored || (options->mutant_ignore_sync & mutant) != 0)
+    if (fault->sync_ignored)
         count(machine, SIM_FAULT_IGNORED_SYNC);
     else if (file != NULL)
         sim_file_sync(file, operation->backend_value);

@@ -49,6 +49,7 @@ struct shard_options {
     uint32_t payload_bytes_expected; /* 0: not known */
     uint32_t payload_bytes_max;
     struct buf_pool *pool; /* for bytes that must be copied */
+    bool replaces;         /* a record of this shard that is here already */
 };
 /* Begin a record. ERR_NO_SPACE, ERR_FENCED, ERR_BUSY. */
 enum err shard_open(struct io *io, struct appender *appender, const struct shard_options *options,

@@ -19,10 +19,21 @@ void storage_client_free(struct storage_client *client)
 
 enum err storage_check_space(struct storage_client *client)
 {
-    const struct drive *drive = client->storage->meta_drive;
-    if (atomic_load(&drive->full))
-        return FAIL(ERR_NO_SPACE, "drive below its reserve directory=%s", drive->directory);
-    return OK;
+    struct storage *storage = client->storage;
+    const struct drive *full = NULL;
+    uint32_t roomy = 0;
+    for (uint32_t i = 0; i < atomic_load(&storage->drive_count); i++) {
+        const struct drive *drive = storage->drives[i];
+        bool is_full = atomic_load(&drive->full);
+        if (drive_check(drive) != OK)
+            continue;
+        roomy += !is_full;
+        if (is_full)
+            full = drive;
+    }
+    if (full == NULL || roomy >= STORAGE_ROOMY_DRIVES)
+        return OK;
+    return FAIL(ERR_NO_SPACE, "drive below its reserve directory=%s", full->directory);
 }
 
 /* Epochs only grow, so the list of a reactor is in order and its first guard is the oldest. */

@@ -12,6 +12,7 @@
 enum {
     RESERVE_PERCENT = 5,
     INDEX_FLUSH_TICKS = 30,
+    READ_LANE_THREADS = 2,
     INDEX_FLUSH_BYTES = 4 << 20,
     NAMES_BYTES_MAX = 64 << 20, /* of the names in segments/ */
 };
@@ -27,8 +28,8 @@ void drive_fence(struct drive *drive, const char *why, enum err cause)
 {
     if (atomic_exchange(&drive->fenced, true))
         return;
-    log_error("drive: fenced, nothing more is written to it and its data is out of reach until a "
-              "restart directory=%s during=\"%s\" cause=\"%s\"",
+    log_error("drive: fenced, it is neither read nor written until a restart or until an empty "
+              "directory is in its place directory=%s during=\"%s\" cause=\"%s\"",
               drive->directory, why, err_text(cause));
 }
 
@@ -127,20 +128,21 @@ enum err drive_format(struct io *io, const char *directory, const struct superbl
     AUTO_STRING path = path_of(directory, "superblock");
     AUTO(file) file = NULL;
     TRY(io_open(io, path_new, FILE_WRITE | FILE_CREATE, &file));
-    TRY(write_superblock(io, file, superblock));
-    TRY(io_sync(io, file));
+    TRY(write_superblock(io, file, superblock)); /* durable when it returns */
     TRY(io_rename(io, path_new, path));
     return io_sync_directory(io, directory);
 }
 
-enum err drive_write_table(struct io *io, struct drive *drive,
-                           const struct superblock_drive *drives, uint32_t count)
+enum err drive_write_table(struct io *io, struct drive *drive, const struct superblock *table)
 {
-    assert(count > 0);
-    drive->superblock->drive_count = count;
-    memcpy(drive->superblock->drives, drives, count * sizeof drives[0]);
+    assert(table->drive_count > 0);
+    TRY(drive_check(drive));
+    drive->superblock->table_version = table->table_version;
+    drive->superblock->parity_floor = table->parity_floor;
+    drive->superblock->drive_count = table->drive_count;
+    memcpy(drive->superblock->drives, table->drives, sizeof table->drives);
     enum err err = write_superblock(io, drive->lock, drive->superblock);
-    if (err == ERR_IO)
+    if (err != OK && err != ERR_CANCELED)
         drive_fence(drive, "superblock", err);
     return err;
 }
@@ -212,7 +214,7 @@ static enum err keep_reserve(struct io *io, struct drive *drive)
 
 /* --- every second --- */
 
-static void check_mount(struct io *io, struct drive *drive)
+void drive_check_mount(struct io *io, struct drive *drive)
 {
     AUTO_STRING path = path_of(drive->directory, "superblock");
     struct file_info info;
@@ -231,7 +233,7 @@ void drive_tick(struct io *io, struct drive *drive, bool checks_mount)
     if (drive_check(drive) != OK)
         return;
     if (checks_mount)
-        check_mount(io, drive);
+        drive_check_mount(io, drive);
     enum err err = drive_poll_space(io, drive);
     if (err == OK)
         err = keep_reserve(io, drive);
@@ -303,6 +305,7 @@ static enum err open_all(struct io *io, struct drive *drive, const struct drive_
     TRY(keep_reserve(io, drive));
     TRY(open_segments(io, drive));
     TRY(lane_new(io, "index", 1, &drive->index_lane));
+    TRY(lane_new(io, "index-read", READ_LANE_THREADS, &drive->read_lane));
     struct segment_row *rows = NULL;
     uint32_t row_count = 0;
     bool rebuild = false;
@@ -319,7 +322,6 @@ enum err drive_open(struct io *io, const struct drive_options *options, struct d
     drive->superblock = mem_new(struct superblock);
     drive->home = io;
     drive->index = options->index;
-    drive->read_lane = options->read_lane;
     drive->segment_next = 1;
     pthread_mutex_init(&drive->mutex, NULL);
     for (unsigned i = 0; i < PENDING_BUCKETS; i++)
@@ -354,6 +356,7 @@ void drive_close(struct io *io, struct drive *drive)
         return;
     drive_index_close(io, drive);
     lane_free(drive->index_lane);
+    lane_free(drive->read_lane);
     free_segments(drive);
     mem_free(drive->dead);
     file_close(drive->segments_directory);

@@ -12,6 +12,7 @@
  * index, or nothing there). */
 #pragma once
 #include "kv/kv.h"
+#include "latency.h"
 #include "runtime/sync.h"
 #include "segment.h"
 #include "superblock.h"
@@ -21,6 +22,7 @@
 enum {
     DRIVE_PENDING_MAX = 65536, /* rows not yet in the index; appends wait beyond */
     DRIVE_HANDLES_MAX = 512,   /* files open for reading */
+    DRIVE_STALE_MAX = 256,     /* remembered; the scrub finds those beyond */
     DRIVE_PATH_BYTES_MAX = IO_PATH_BYTES_MAX,
     PLACE_CELLS_MAX = 64, /* CRCs kept in the index row; beyond the footer has them */
 };
@@ -87,12 +89,22 @@ struct place {
     uint32_t cell_crcs[PLACE_CELLS_MAX];
 };
 
+/* One record of a shard. */
+struct index_record {
+    struct shard_key key;
+    uint64_t segment;
+    uint64_t offset;
+    uint64_t bytes;
+};
+
 struct pending_row {
     struct list_node node;       /* of a hash bucket */
     struct list_node queue_node; /* in order of durability */
     struct shard_key key;
     struct place place;
     struct segment_file *segment; /* holds a use */
+    bool again;                   /* another row of the shard may be there already */
+    bool replaces;                /* and this one is to be preferred to one of its epoch */
 };
 
 enum { PENDING_BUCKETS = 4096 };
@@ -112,10 +124,19 @@ struct drive {
     _Atomic uint64_t total_bytes, free_bytes, reserve_bytes;
     _Atomic uint64_t reserved_bytes; /* of free_bytes: promised to records since the last poll */
     _Atomic uint32_t load;           /* shards being written */
+    _Atomic uint32_t late;           /* shards that their blocks went on without */
+    _Atomic uint64_t rewrites;       /* shards begun that may be here already */
     uint64_t device;
 
+    struct latency read_latency;
+    _Atomic bool slow;        /* reads go around it */
+    _Atomic bool draining;    /* the metadata says so */
+    _Atomic bool rolled_back; /* fenced because it is an older copy of itself */
+    uint32_t slow_ticks;      /* until it is given another chance; home reactor */
+    bool registered;          /* at the metadata service, in this life; home reactor */
+
     struct lane *index_lane; /* one thread: all writes */
-    struct lane *read_lane;
+    struct lane *read_lane;  /* of its own, so that a drive that hangs stops no other's lookups */
     struct kv *kv;
 
     pthread_mutex_t mutex;
@@ -126,6 +147,8 @@ struct drive {
     uint32_t open_files;
     struct list pending[PENDING_BUCKETS];
     struct list pending_queue;
+    struct index_record stale[DRIVE_STALE_MAX]; /* records that another took the place of */
+    uint32_t stale_count;
     struct dead_extent *dead;
     uint32_t dead_count, dead_capacity;
 
@@ -137,7 +160,6 @@ struct drive {
 struct drive_options {
     const char *directory;
     struct kv_provider *kv;
-    struct lane *read_lane;
     uint64_t segment_bytes; /* 0 = what the superblock says */
     uint64_t drive_bytes_min;
     unsigned index;
@@ -151,15 +173,16 @@ enum err drive_probe(struct io *io, const char *directory, enum drive_kind *out_
 enum err drive_format(struct io *io, const char *directory, const struct superblock *superblock);
 /* Lock, superblock with a higher mount counter, index, recovery. */
 enum err drive_open(struct io *io, const struct drive_options *options, struct drive **out_drive);
-/* Rewrite the superblock with these drives of the node in its table. */
-enum err drive_write_table(struct io *io, struct drive *drive,
-                           const struct superblock_drive *drives, uint32_t count);
+/* Rewrite the superblock with the table of `table`: version, parity floor, drives. */
+enum err drive_write_table(struct io *io, struct drive *drive, const struct superblock *table);
 /* Flush the index and release everything; nobody uses the drive any more. */
 void drive_close(struct io *io, struct drive *drive);
 /* Every later operation gives ERR_FENCED. Logs once. */
 void drive_fence(struct drive *drive, const char *why, enum err cause);
 /* ERR_FENCED, or OK. */
 enum err drive_check(const struct drive *drive);
+/* Fences a drive whose superblock is not in its place any more. */
+void drive_check_mount(struct io *io, struct drive *drive);
 /* Every second: mount, space, seals, deletions, flush. */
 void drive_tick(struct io *io, struct drive *drive, bool checks_mount);
 enum err drive_poll_space(struct io *io, struct drive *drive);

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "index_rows.h"
 #include <assert.h>
 
@@ -17,11 +18,27 @@ static struct list *bucket_of(struct drive *drive, const struct shard_key *key)
     return &drive->pending[hash64_of(slice_of(words, sizeof words)) % PENDING_BUCKETS];
 }
 
+/* The one that counts of those in memory. */
 static struct pending_row *find_pending(struct drive *drive, const struct shard_key *key)
 {
+    struct pending_row *best = NULL;
     LIST_EACH(struct pending_row, row, bucket_of(drive, key), node)
     {
-        if (block_id_equal(row->key.block, key->block) && row->key.slot == key->slot)
+        if (!block_id_equal(row->key.block, key->block) || row->key.slot != key->slot)
+            continue;
+        if (best == NULL || row->place.epoch > best->place.epoch ||
+            (row->place.epoch == best->place.epoch && row->replaces))
+            best = row;
+    }
+    return best;
+}
+
+static struct pending_row *find_pending_record(struct drive *drive,
+                                               const struct index_record *record)
+{
+    LIST_EACH(struct pending_row, row, bucket_of(drive, &record->key), node)
+    {
+        if (row->place.segment == record->segment && row->place.offset == record->offset)
             return row;
     }
     return NULL;
@@ -49,14 +66,15 @@ static void push_entry(struct segment_file *segment, const struct shard_key *key
 }
 
 void drive_index_add(struct drive *drive, struct segment_file *segment, const struct shard_key *key,
-                     const struct place *place)
+                     const struct place *place, enum index_add how)
 {
     struct pending_row *row = mem_new(struct pending_row);
     row->key = *key;
     row->place = *place;
     row->segment = segment;
+    row->replaces = how == INDEX_ADD_REPLACES;
     pthread_mutex_lock(&drive->mutex);
-    assert(find_pending(drive, key) == NULL);
+    row->again = how != INDEX_ADD_FIRST || find_pending(drive, key) != NULL;
     segment->users++;
     list_push_back(bucket_of(drive, key), &row->node);
     list_push_back(&drive->pending_queue, &row->queue_node);
@@ -110,6 +128,32 @@ static void count_rows(struct drive *drive, struct kv_batch *batch, struct pendi
     pthread_mutex_unlock(&drive->mutex);
 }
 
+/* Of the two records of a shard: the one in memory, not that in the store. */
+static bool pending_counts(const struct place *pending, bool replaces, const struct place *known)
+{
+    return pending->epoch > known->epoch ||
+           (pending->epoch == known->epoch && (replaces || known->bad));
+}
+
+/* Another record of the shard may be in the store: the rows of the one that counts. The other keeps
+ * its record row, by which it is found and punched. */
+static enum err put_again(struct lane *lane, struct drive *drive, struct kv_batch *batch,
+                          const struct pending_row *row)
+{
+    struct place known;
+    enum err err = get_place(lane, drive, &row->key, &known);
+    if (err != OK && err != ERR_NOT_FOUND)
+        return err;
+    bool counts = err == ERR_NOT_FOUND || pending_counts(&row->place, row->replaces, &known);
+    if (counts)
+        put_record_rows(batch, &row->key, &row->place);
+    else
+        put_record_row(batch, &row->key, &row->place);
+    if (err == OK)
+        note_stale(drive, &row->key, counts ? &known : &row->place);
+    return OK;
+}
+
 /* A watermark goes to the store with the batch after the rows that it covers, so whichever
  * prefix of batches survives a crash (K1), records without a row are above it and found by the
  * scan. */
@@ -121,12 +165,18 @@ static enum err drain(struct lane *lane, struct drive *drive)
     pthread_mutex_lock(&drive->mutex);
     LIST_EACH(struct pending_row, row, &drive->pending_queue, queue_node)
     {
-        if (count < DRAIN_ROWS_MAX)
-            rows[count++] = row;
+        /* Begins a batch, so that what came before is in the store. */
+        if (count == DRAIN_ROWS_MAX || (row->again && count > 0))
+            break;
+        rows[count++] = row;
     }
     pthread_mutex_unlock(&drive->mutex);
-    for (uint32_t i = 0; i < count; i++)
-        put_record_rows(batch, &rows[i]->key, &rows[i]->place);
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i]->again)
+            TRY(put_again(lane, drive, batch, rows[i]));
+        else
+            put_record_rows(batch, &rows[i]->key, &rows[i]->place);
+    }
 
     /* This lane is the only one that takes rows out, so they are still there. */
     count_rows(drive, batch, rows, count, 1);
@@ -145,6 +195,16 @@ static enum err drain(struct lane *lane, struct drive *drive)
         mem_free(rows[i]);
     }
     return OK;
+}
+
+uint32_t drive_index_take_stale(struct drive *drive, struct index_record *out, uint32_t max)
+{
+    pthread_mutex_lock(&drive->mutex);
+    uint32_t count = drive->stale_count < max ? drive->stale_count : max;
+    drive->stale_count -= count;
+    memcpy(out, drive->stale + drive->stale_count, count * sizeof *out);
+    pthread_mutex_unlock(&drive->mutex);
+    return count;
 }
 
 static void drain_job(struct lane *lane, void *argument)
@@ -179,16 +239,9 @@ static void get_job(struct lane *lane, void *argument)
     job->err = get_place(lane, job->drive, job->key, job->place);
 }
 
-enum err drive_index_find(struct io *io, struct drive *drive, const struct shard_key *key,
-                          struct place *out_place)
+static enum err find_stored(struct io *io, struct drive *drive, const struct shard_key *key,
+                            struct place *out_place)
 {
-    pthread_mutex_lock(&drive->mutex);
-    struct pending_row *row = find_pending(drive, key);
-    if (row != NULL)
-        *out_place = row->place;
-    pthread_mutex_unlock(&drive->mutex);
-    if (row != NULL)
-        return OK;
     enum err err = get_place(NULL, drive, key, out_place);
     if (err != ERR_WOULD_BLOCK)
         return err;
@@ -196,10 +249,34 @@ enum err drive_index_find(struct io *io, struct drive *drive, const struct shard
     return index_run(io, drive->read_lane, get_job, &job);
 }
 
-static bool drop_pending(struct drive *drive, const struct shard_key *key)
+enum err drive_index_find(struct io *io, struct drive *drive, const struct shard_key *key,
+                          struct place *out_place)
 {
+    bool again = false;
+    bool replaces = false;
     pthread_mutex_lock(&drive->mutex);
     struct pending_row *row = find_pending(drive, key);
+    if (row != NULL) {
+        *out_place = row->place;
+        again = row->again;
+        replaces = row->replaces;
+    }
+    pthread_mutex_unlock(&drive->mutex);
+    if (row == NULL)
+        return find_stored(io, drive, key, out_place);
+    if (!again)
+        return OK;
+    struct place stored;
+    enum err err = find_stored(io, drive, key, &stored);
+    if (err == OK && !pending_counts(out_place, replaces, &stored))
+        *out_place = stored;
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+static bool drop_pending(struct drive *drive, const struct index_record *record)
+{
+    pthread_mutex_lock(&drive->mutex);
+    struct pending_row *row = find_pending_record(drive, record);
     if (row != NULL)
         finish_pending(drive, row);
     pthread_mutex_unlock(&drive->mutex);
@@ -215,16 +292,21 @@ static enum err remove_rows(struct lane *lane, struct index_job *job)
     struct drive *drive = job->drive;
     AUTO(kv_batch) batch = kv_batch_new(drive->kv);
     for (uint32_t i = 0; i < job->count; i++) {
-        if (drop_pending(drive, &job->keys[i]))
+        const struct index_record *record = &job->records[i];
+        bool found = false;
+        if (drop_pending(drive, record))
+            continue;
+        TRY(find_record_row(lane, drive, record->segment, record->offset, &found));
+        if (!found)
             continue;
         struct place place;
-        enum err err = get_place(lane, drive, &job->keys[i], &place);
-        if (err == ERR_NOT_FOUND)
-            continue;
-        if (err != OK)
+        enum err err = get_place(lane, drive, &record->key, &place);
+        if (err != OK && err != ERR_NOT_FOUND)
             return err;
-        remove_record_rows(batch, &job->keys[i], &place);
-        uncount_record(drive, &place);
+        bool counts =
+            err == OK && place.segment == record->segment && place.offset == record->offset;
+        remove_record_rows(batch, record, counts);
+        uncount_record(drive, record->segment, record->bytes);
     }
     pthread_mutex_lock(&drive->mutex);
     put_dirty_segments(drive, batch);
@@ -238,11 +320,11 @@ static void remove_job(struct lane *lane, void *argument)
     job->err = remove_rows(lane, job);
 }
 
-enum err drive_index_remove(struct io *io, struct drive *drive, const struct shard_key *keys,
+enum err drive_index_remove(struct io *io, struct drive *drive, const struct index_record *records,
                             uint32_t count)
 {
     TRY(drive_check(drive));
-    struct index_job job = {.drive = drive, .keys = keys, .count = count};
+    struct index_job job = {.drive = drive, .records = records, .count = count};
     return index_change(io, drive, remove_job, &job);
 }
 
@@ -272,7 +354,8 @@ static enum err load_segments(struct lane *lane, struct index_job *job)
 static void open_job(struct lane *lane, void *argument)
 {
     struct index_job *job = argument;
-    struct kv_options options = {.cache_bytes = 16 << 20, .create = job->create};
+    struct kv_options options = {
+        .cache_bytes = 16 << 20, .create = job->create, .discard = job->create};
     job->err = kv_open(job->provider, lane, job->path, &options, &job->drive->kv);
     if (job->err == OK)
         job->err = load_segments(lane, job);
@@ -280,12 +363,42 @@ static void open_job(struct lane *lane, void *argument)
         kv_close(TAKE(job->drive->kv));
 }
 
+/* Named after the drive: the store of one whose place this one took in the same life is still open,
+ * and a store is known by its path. */
+static char *path_of_store(const struct drive *drive)
+{
+    char id[2 * sizeof drive->superblock->drive.bytes + 1];
+    text_hex(slice_of(drive->superblock->drive.bytes, sizeof drive->superblock->drive.bytes), id);
+    return mem_format("%s/index/%s", drive->directory, id);
+}
+
+/* Beside it while it is known to be damaged; goes with it. */
+static char *path_of_condemned(const struct drive *drive)
+{
+    return mem_format("%s/index/damaged", drive->directory);
+}
+
+enum err drive_index_condemn(struct io *io, struct drive *drive)
+{
+    TRY(drive_check(drive));
+    AUTO_STRING parent = mem_format("%s/index", drive->directory);
+    AUTO_STRING path = path_of_condemned(drive);
+    AUTO(file) file = NULL;
+    TRY(io_open(io, path, FILE_WRITE | FILE_CREATE, &file));
+    return io_sync_directory(io, parent);
+}
+
 enum err drive_index_open(struct io *io, struct drive *drive, struct kv_provider *provider,
                           struct segment_row **out_rows, uint32_t *out_row_count, bool *out_rebuild)
 {
-    AUTO_STRING path = mem_format("%s/index", drive->directory);
+    AUTO_STRING parent = mem_format("%s/index", drive->directory);
+    AUTO_STRING path = path_of_store(drive);
+    AUTO_STRING condemned = path_of_condemned(drive);
+    struct file_info info;
     struct index_job job = {.drive = drive, .provider = provider, .path = path};
-    enum err err = index_run(io, drive->index_lane, open_job, &job);
+    enum err err = io_stat(io, condemned, &info) == OK
+                       ? ERR_CORRUPT
+                       : index_run(io, drive->index_lane, open_job, &job);
     *out_rebuild = err == ERR_CORRUPT || err == ERR_NOT_FOUND;
     if (*out_rebuild) {
         if (err == ERR_CORRUPT)
@@ -294,7 +407,8 @@ enum err drive_index_open(struct io *io, struct drive *drive, struct kv_provider
         mem_free(job.rows);
         job =
             (struct index_job){.drive = drive, .provider = provider, .path = path, .create = true};
-        TRY(io_remove_tree(io, path));
+        TRY(io_remove_tree(io, parent));
+        TRY(io_make_directory(io, parent));
         err = index_run(io, drive->index_lane, open_job, &job);
     }
     if (err != OK) {

@@ -355,6 +355,8 @@ void drive_segment_close(struct drive *drive, struct segment_file *segment)
 
 /* --- sealing, deleting, punching --- */
 
+/* Not durable yet: the sync of the whole seal follows, and until then the scan finds the
+ * records. */
 static enum err write_trailer(struct io *io, struct file *file, struct slice trailer,
                               uint64_t offset)
 {
@@ -363,7 +365,7 @@ static enum err write_trailer(struct io *io, struct file *file, struct slice tra
         size_t bytes = trailer.bytes < TRAILER_WRITE_BYTES ? trailer.bytes : TRAILER_WRITE_BYTES;
         memcpy(buf->data, trailer.data, bytes);
         struct io_part part = {.buf = buf, .bytes = bytes};
-        TRY(io_write(io, file, &part, 1, offset, WRITE_DURABLE));
+        TRY(io_write(io, file, &part, 1, offset, 0));
         offset += bytes;
         trailer = slice_skip(trailer, bytes);
     }

@@ -118,15 +118,10 @@ enum err decode_segment_row(struct slice key, struct slice value, struct segment
     return decode_finish(&decoder, "segment row");
 }
 
-void put_record_rows(struct kv_batch *batch, const struct shard_key *key, const struct place *place)
+void put_record_row(struct kv_batch *batch, const struct shard_key *key, const struct place *place)
 {
     AUTO_VALUE(bytes) row_key = {.max = KEY_BYTES_MAX};
     AUTO_VALUE(bytes) value = {.max = ROW_BYTES_MAX};
-    encode_block_key(&row_key, key);
-    encode_place(&value, place);
-    kv_batch_put(batch, bytes_slice(&row_key), bytes_slice(&value));
-    bytes_clear(&row_key);
-    bytes_clear(&value);
     encode_record_key(&row_key, place->segment, place->offset);
     encode_u8(&value, ROW_VERSION);
     encode_u64(&value, key->block.volume);
@@ -134,6 +129,27 @@ void put_record_rows(struct kv_batch *batch, const struct shard_key *key, const 
     encode_u8(&value, key->slot);
     encode_varint(&value, place->bytes);
     kv_batch_put(batch, bytes_slice(&row_key), bytes_slice(&value));
+}
+
+void put_record_rows(struct kv_batch *batch, const struct shard_key *key, const struct place *place)
+{
+    AUTO_VALUE(bytes) row_key = {.max = KEY_BYTES_MAX};
+    AUTO_VALUE(bytes) value = {.max = ROW_BYTES_MAX};
+    encode_block_key(&row_key, key);
+    encode_place(&value, place);
+    kv_batch_put(batch, bytes_slice(&row_key), bytes_slice(&value));
+    put_record_row(batch, key, place);
+}
+
+enum err find_record_row(struct lane *lane, struct drive *drive, uint64_t segment, uint64_t offset,
+                         bool *out_found)
+{
+    AUTO_VALUE(bytes) row_key = {.max = KEY_BYTES_MAX};
+    AUTO_VALUE(bytes) value = {.max = ROW_BYTES_MAX};
+    encode_record_key(&row_key, segment, offset);
+    enum err err = kv_get(lane, drive->kv, bytes_slice(&row_key), &value);
+    *out_found = err == OK;
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 struct place place_of_record(const struct record *record, uint64_t segment, uint64_t total_bytes)
@@ -169,25 +185,35 @@ enum err get_place(struct lane *lane, struct drive *drive, const struct shard_ke
     return decode_place(bytes_slice(&value), out);
 }
 
-void remove_record_rows(struct kv_batch *batch, const struct shard_key *key,
-                        const struct place *place)
+void remove_record_rows(struct kv_batch *batch, const struct index_record *record, bool counts)
 {
     AUTO_VALUE(bytes) row_key = {.max = KEY_BYTES_MAX};
-    encode_block_key(&row_key, key);
-    kv_batch_delete(batch, bytes_slice(&row_key));
-    bytes_clear(&row_key);
-    encode_record_key(&row_key, place->segment, place->offset);
+    if (counts) {
+        encode_block_key(&row_key, &record->key);
+        kv_batch_delete(batch, bytes_slice(&row_key));
+        bytes_clear(&row_key);
+    }
+    encode_record_key(&row_key, record->segment, record->offset);
     kv_batch_delete(batch, bytes_slice(&row_key));
 }
 
-void uncount_record(struct drive *drive, const struct place *place)
+void note_stale(struct drive *drive, const struct shard_key *key, const struct place *place)
 {
     pthread_mutex_lock(&drive->mutex);
-    struct segment_file *segment = drive_segment_find(drive, place->segment);
+    if (drive->stale_count < DRIVE_STALE_MAX)
+        drive->stale[drive->stale_count++] = (struct index_record){
+            .key = *key, .segment = place->segment, .offset = place->offset, .bytes = place->bytes};
+    pthread_mutex_unlock(&drive->mutex);
+}
+
+void uncount_record(struct drive *drive, uint64_t segment_id, uint64_t bytes)
+{
+    pthread_mutex_lock(&drive->mutex);
+    struct segment_file *segment = drive_segment_find(drive, segment_id);
     if (segment != NULL) {
         assert(segment->live_count > 0);
         segment->live_count--;
-        segment->live_bytes -= place->bytes;
+        segment->live_bytes -= bytes;
         segment->dirty = true;
     }
     pthread_mutex_unlock(&drive->mutex);

@@ -1,127 +1,58 @@
-/* The life of a storage: format, open, start, stop. */
+/* The life of a storage: open, start, stop. */
 #include "storaged/server.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "collector.h"
+#include "drives.h"
 #include "placement.h"
+#include "repair.h"
+#include "scrub.h"
+#include "volumes.h"
 #include <assert.h>
 #include <inttypes.h>
 
-enum { ORPHANS_EVERY_S = 600, TICK_S = 1, READ_LANE_THREADS = 2 };
-#define DRIVE_BYTES_MIN_DEFAULT (UINT64_C(1) << 30)
-
-/* --- before there is a storage --- */
-
-enum err storage_probe(struct io *io, const char *directory, enum drive_kind *out_kind,
-                       struct storage_identity *out_identity)
-{
-    struct superblock *superblock = mem_new(struct superblock);
-    enum err err = drive_probe(io, directory, out_kind, superblock);
-    if (err == OK && *out_kind == DRIVE_SHALE)
-        *out_identity = superblock->node;
-    mem_free(superblock);
-    return err;
-}
-
-/* A directory on another device than its parent is where a file system is mounted. */
-static bool is_mount_point(struct io *io, const char *directory)
-{
-    AUTO_STRING parent = mem_format("%s/..", directory);
-    struct file_info here, above;
-    return io_stat(io, directory, &here) == OK && io_stat(io, parent, &above) == OK &&
-           here.device != above.device;
-}
-
-static struct superblock_drive table_line(struct io *io, const struct drive_id *id,
-                                          const char *directory)
-{
-    struct superblock_drive line = {.id = *id, .was_mount_point = is_mount_point(io, directory)};
-    size_t bytes = strlen(directory);
-    if (bytes >= sizeof line.path)
-        bytes = sizeof line.path - 1;
-    memcpy(line.path, directory, bytes);
-    return line;
-}
-
-static enum err check_formattable(struct io *io, const struct storage_options *options,
-                                  const char *directory, uint64_t *out_bytes)
-{
-    enum drive_kind kind;
-    struct superblock *superblock = mem_new(struct superblock);
-    enum err err = drive_probe(io, directory, &kind, superblock);
-    mem_free(superblock);
-    TRY(err);
-    if (kind != DRIVE_EMPTY)
-        return FAIL(ERR_EXISTS, "directory is not empty path=%s", directory);
-    err = io_make_directory(io, directory);
-    if (err != OK && err != ERR_EXISTS)
-        return err;
-    struct space_info space;
-    TRY(io_space(io, directory, &space));
-    uint64_t minimum =
-        options->drive_bytes_min > 0 ? options->drive_bytes_min : DRIVE_BYTES_MIN_DEFAULT;
-    if (space.total_bytes < minimum) {
-        log_error("format: file system too small bytes=%" PRIu64 " minimum=%" PRIu64 " path=%s",
-                  space.total_bytes, minimum, directory);
-        return FAIL(ERR_NO_SPACE, "file system too small");
-    }
-    *out_bytes = space.total_bytes;
-    return OK;
-}
-
-static enum err format_all(struct io *io, const struct storage_options *options,
-                           const struct storage_identity *identity, struct superblock *superblock)
-{
-    uint64_t bytes[STORAGE_DRIVES_MAX];
-    *superblock = (struct superblock){.node = *identity,
-                                      .incarnation = 1,
-                                      .formatted_ms = io_wall_ms(io),
-                                      .drive_count = options->directory_count};
-    for (uint32_t i = 0; i < options->directory_count; i++) {
-        const char *directory = options->directories[i];
-        TRY(check_formattable(io, options, directory, &bytes[i]));
-        struct drive_id id;
-        io_random(io, &id, sizeof id);
-        superblock->drives[i] = table_line(io, &id, directory);
-    }
-    for (uint32_t i = 0; i < options->directory_count; i++) {
-        superblock->drive = superblock->drives[i].id;
-        superblock->has_meta = i == 0;
-        superblock->segment_bytes = options->segment_bytes > 0 ? options->segment_bytes
-                                                               : superblock_segment_bytes(bytes[i]);
-        superblock->block_bytes_max = superblock->segment_bytes / 2 < BLOCK_BYTES_MAX
-                                          ? (uint32_t)(superblock->segment_bytes / 2)
-                                          : BLOCK_BYTES_MAX;
-        TRY(drive_format(io, options->directories[i], superblock));
-    }
-    return OK;
-}
-
-enum err storage_format(struct io *io, const struct storage_options *options,
-                        const struct storage_identity *identity)
-{
-    assert(options->directory_count > 0);
-    assert(options->directory_count <= STORAGE_DRIVES_MAX);
-    struct superblock *superblock = mem_new(struct superblock);
-    enum err err = format_all(io, options, identity, superblock);
-    mem_free(superblock);
-    return err;
-}
+enum { ORPHANS_EVERY_S = 600, ORPHANS_SOON_S = 30, TICK_S = 1, LATENCY_AGE_TICKS = 5 };
 
 /* --- opening --- */
+
+static void make_counters(struct storage *storage)
+{
+    struct metrics *metrics = storage->metrics;
+    storage->written_bytes = metrics_counter(metrics, "shale_storage_written_bytes_total", NULL,
+                                             "Plain bytes taken by block writers.");
+    storage->read_bytes = metrics_counter(metrics, "shale_storage_read_bytes_total", NULL,
+                                          "Plain bytes given by block reads.");
+    storage->corrupt_cells = metrics_counter(metrics, "shale_storage_corrupt_cells_total", NULL,
+                                             "Cells that failed their checksum on the device.");
+    storage->blocks_punched = metrics_counter(metrics, "shale_storage_shards_punched_total", NULL,
+                                              "Shards whose space was given back.");
+    storage->blocks_degraded =
+        metrics_counter(metrics, "shale_blocks_degraded_written_total", NULL,
+                        "Blocks acknowledged with some shards missing, to be repaired.");
+    storage->reads_hedged = metrics_counter(metrics, "shale_reads_hedged_total", NULL,
+                                            "Shard reads begun because another one was late.");
+    storage->reads_decoded = metrics_counter(metrics, "shale_reads_decoded_total", NULL,
+                                             "Block reads that had to compute missing data.");
+}
 
 static struct storage *storage_new(struct io *io, const struct storage_options *options)
 {
     struct storage *storage = mem_new(struct storage);
     storage->home = io;
-    storage->checks_mounts = options->checks_mounts;
+    storage->options = *options;
+    for (uint32_t i = 0; i < options->directory_count; i++)
+        storage->directories[i] = mem_format("%s", options->directories[i]);
+    storage->options.directories = (const char *const *)storage->directories;
+    storage->metrics = options->metrics;
     storage->pool = buf_pool_new(STORAGE_BUFFER_BYTES);
     storage->mutex = mem_alloc(sizeof *storage->mutex);
     pthread_mutex_init(storage->mutex, NULL);
     signal_init(&storage->stop);
     fiber_group_init(&storage->background);
     fiber_mutex_init(&storage->collecting);
+    fiber_mutex_init(&storage->placing);
+    fiber_mutex_init(&storage->membership);
     atomic_store(&storage->guard_epoch, 1);
     storage->reactor_count = io_reactor_count(io);
     storage->reactors = mem_alloc_array(storage->reactor_count, sizeof(struct reactor_store));
@@ -132,16 +63,11 @@ static struct storage *storage_new(struct io *io, const struct storage_options *
         fiber_group_init(&reactor->group);
         signal_init(&reactor->lease_opened);
         list_init(&reactor->guards);
+        list_init(&reactor->retired);
     }
-    struct metrics *metrics = options->metrics;
-    storage->written_bytes = metrics_counter(metrics, "shale_storage_written_bytes_total", NULL,
-                                             "Plain bytes taken by block writers.");
-    storage->read_bytes = metrics_counter(metrics, "shale_storage_read_bytes_total", NULL,
-                                          "Plain bytes given by block reads.");
-    storage->corrupt_cells = metrics_counter(metrics, "shale_storage_corrupt_cells_total", NULL,
-                                             "Cells that failed their checksum on the device.");
-    storage->blocks_punched = metrics_counter(metrics, "shale_storage_shards_punched_total", NULL,
-                                              "Shards whose space was given back.");
+    make_counters(storage);
+    storage->repair = repair_new(storage->metrics);
+    storage->scrub = scrub_new(storage->metrics);
     return storage;
 }
 
@@ -156,130 +82,13 @@ struct appender *storage_appender(struct io *io, struct storage *storage, struct
     return *slot;
 }
 
-/* A directory without superblock that another drive remembers as a mount point: the file
- * system is not mounted, and nothing must be made in its place. */
-static void explain_missing(struct storage *storage, const char *directory)
-{
-    for (uint32_t i = 0; i < storage->drive_count; i++) {
-        const struct superblock *superblock = storage->drives[i]->superblock;
-        for (uint32_t j = 0; j < superblock->drive_count; j++) {
-            if (superblock->drives[j].was_mount_point &&
-                strcmp(superblock->drives[j].path, directory) == 0)
-                log_error("storage: a known drive is not mounted path=%s", directory);
-        }
-    }
-}
-
-static enum err check_identity(struct storage *storage, struct drive *drive)
-{
-    const struct superblock *superblock = drive->superblock;
-    if (storage->drive_count == 0) {
-        storage->identity = superblock->node;
-        return OK;
-    }
-    if (memcmp(superblock->node.cluster_id, storage->identity.cluster_id, 16) != 0 ||
-        superblock->node.node_id != storage->identity.node_id) {
-        log_error("storage: drives of different nodes or clusters path=%s", drive->directory);
-        return FAIL(ERR_MISMATCH, "drive of another node");
-    }
-    for (uint32_t i = 0; i < storage->drive_count; i++) {
-        if (memcmp(storage->drives[i]->superblock->drive.bytes, superblock->drive.bytes, 16) == 0) {
-            log_error("storage: one drive is a copy of another paths=%s,%s",
-                      storage->drives[i]->directory, drive->directory);
-            return FAIL(ERR_MISMATCH, "cloned drive");
-        }
-        if (storage->drives[i]->device == drive->device)
-            log_warn("storage: two directories share one device, they fail together paths=%s,%s",
-                     storage->drives[i]->directory, drive->directory);
-    }
-    return OK;
-}
-
-/* The first drive of the node holds the metadata replica; drives that were added later do not. */
-static void find_meta_drive(struct storage *storage)
-{
-    for (uint32_t i = 0; i < storage->drive_count; i++) {
-        struct drive *drive = storage->drives[i];
-        if (drive->superblock->has_meta &&
-            (storage->meta_drive == NULL ||
-             drive->superblock->formatted_ms < storage->meta_drive->superblock->formatted_ms))
-            storage->meta_drive = drive;
-    }
-    if (storage->meta_drive == NULL)
-        storage->meta_drive = storage->drives[0];
-    storage->identity = storage->meta_drive->superblock->node;
-}
-
-/* Every superblock lists all drives of the node: those that are here, where they are now, and
- * those that are not. */
-static enum err write_tables(struct io *io, struct storage *storage)
-{
-    struct superblock_drive *table =
-        mem_alloc_array(STORAGE_DRIVES_MAX, sizeof(struct superblock_drive));
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < storage->drive_count; i++)
-        table[count++] =
-            table_line(io, &storage->drives[i]->superblock->drive, storage->drives[i]->directory);
-    for (uint32_t i = 0; i < storage->drive_count; i++) {
-        const struct superblock *superblock = storage->drives[i]->superblock;
-        for (uint32_t j = 0; j < superblock->drive_count && count < STORAGE_DRIVES_MAX; j++) {
-            bool known = false;
-            for (uint32_t l = 0; l < count; l++)
-                known = known || memcmp(table[l].id.bytes, superblock->drives[j].id.bytes, 16) == 0;
-            if (known)
-                continue;
-            log_error("storage: a drive of this node is missing last_path=%s",
-                      superblock->drives[j].path);
-            table[count++] = superblock->drives[j];
-        }
-    }
-    enum err err = OK;
-    for (uint32_t i = 0; err == OK && i < storage->drive_count; i++)
-        err = drive_write_table(io, storage->drives[i], table, count);
-    mem_free(table);
-    return err;
-}
-
-static enum err open_drives(struct io *io, struct storage *storage,
-                            const struct storage_options *options)
-{
-    TRY(lane_new(io, "index-read", READ_LANE_THREADS, &storage->read_lane));
-    for (uint32_t i = 0; i < options->directory_count; i++) {
-        struct drive_options drive_options = {
-            .directory = options->directories[i],
-            .kv = options->kv,
-            .read_lane = storage->read_lane,
-            .segment_bytes = options->segment_bytes,
-            .drive_bytes_min =
-                options->drive_bytes_min > 0 ? options->drive_bytes_min : DRIVE_BYTES_MIN_DEFAULT,
-            .index = i,
-        };
-        struct drive *drive = NULL;
-        enum err err = drive_open(io, &drive_options, &drive);
-        if (err == ERR_NOT_FOUND)
-            explain_missing(storage, options->directories[i]);
-        if (err != OK && err != ERR_CANCELED)
-            log_error("storage: the drive does not open path=%s cause=%s", options->directories[i],
-                      err_text(err));
-        TRY(err);
-        err = check_identity(storage, drive);
-        if (err != OK) {
-            drive_close(io, drive);
-            return err;
-        }
-        storage->drives[storage->drive_count++] = drive;
-    }
-    find_meta_drive(storage);
-    return write_tables(io, storage);
-}
-
 enum err storage_open(struct io *io, const struct storage_options *options,
                       struct storage **out_storage)
 {
     assert(options->directory_count > 0);
     assert(options->directory_count <= STORAGE_DRIVES_MAX);
     struct storage *storage = storage_new(io, options);
-    enum err err = open_drives(io, storage, options);
+    enum err err = drives_open(io, storage);
     if (err != OK) {
         storage_stop(io, storage);
         return err;
@@ -290,11 +99,15 @@ enum err storage_open(struct io *io, const struct storage_options *options,
 
 /* --- running --- */
 
-/* False when the storage stops. */
+bool storage_sleep(struct io *io, struct storage *storage, uint64_t ms)
+{
+    enum err err = signal_wait(io, &storage->stop, io_now_ns(io) + ms * IO_NS_PER_MS);
+    return err == ERR_TIMEOUT && !atomic_load(&storage->stopping);
+}
+
 static bool sleep_until_tick(struct io *io, struct storage *storage, uint64_t seconds)
 {
-    enum err err = signal_wait(io, &storage->stop, io_now_ns(io) + seconds * IO_NS_PER_S);
-    return err == ERR_TIMEOUT && !atomic_load(&storage->stopping);
+    return storage_sleep(io, storage, seconds * 1000);
 }
 
 /* One for each drive, so that one that hangs does not hold up the others. */
@@ -307,15 +120,16 @@ static void tick_fiber(struct io *io, void *argument)
 {
     struct tick tick = *(struct tick *)argument;
     mem_free(argument);
-    while (sleep_until_tick(io, tick.storage, TICK_S))
-        drive_tick(io, tick.drive, tick.storage->checks_mounts);
+    while (sleep_until_tick(io, tick.storage, TICK_S) && drive_check(tick.drive) == OK)
+        drive_tick(io, tick.drive, tick.storage->options.checks_mounts);
 }
 
-static enum err start_ticks(struct io *io, struct storage *storage)
+/* For the drives from `*ticking` on. */
+static enum err start_ticks(struct io *io, struct storage *storage, uint32_t *ticking)
 {
-    for (uint32_t i = 0; i < storage->drive_count; i++) {
+    for (; *ticking < atomic_load(&storage->drive_count); (*ticking)++) {
         struct tick *tick = mem_new(struct tick);
-        *tick = (struct tick){storage, storage->drives[i]};
+        *tick = (struct tick){storage, storage->drives[*ticking]};
         enum err err = fiber_group_spawn(io, &storage->background, tick_fiber, tick);
         if (err != OK)
             mem_free(tick);
@@ -324,10 +138,50 @@ static enum err start_ticks(struct io *io, struct storage *storage)
     return OK;
 }
 
+static enum err start_fibers(struct io *io, struct storage *storage, uint32_t *ticking,
+                             uint32_t *scrubbing)
+{
+    TRY(start_ticks(io, storage, ticking));
+    for (; *scrubbing < atomic_load(&storage->drive_count); (*scrubbing)++)
+        TRY(scrub_start(io, storage, storage->drives[*scrubbing]));
+    return OK;
+}
+
+/* Drives that leave and join. */
+static void watch_fiber(struct io *io, void *argument)
+{
+    struct storage *storage = argument;
+    uint32_t ticking = 0;
+    uint32_t scrubbing = 0;
+    for (uint64_t ticks = 1; start_fibers(io, storage, &ticking, &scrubbing) != OK ||
+                             sleep_until_tick(io, storage, TICK_S);
+         ticks++) {
+        bool changed = drives_watch(io, storage);
+        drives_judge_latency(storage, ticks % LATENCY_AGE_TICKS == 0);
+        drives_show(storage);
+        if (!changed)
+            continue;
+        storage->collects_orphans = true; /* what was given up while a drive was away */
+        if (storage->options.drives_changed != NULL)
+            storage->options.drives_changed(storage->options.context);
+        (void)placement_reconcile(io, storage); /* the next tick tries again */
+        repair_wake(io, storage);
+    }
+}
+
+static void place_fiber(struct io *io, void *argument)
+{
+    struct storage *storage = argument;
+    for (uint64_t ticks = 1; sleep_until_tick(io, storage, TICK_S); ticks++)
+        placement_tick(io, storage, ticks);
+}
+
 static enum err collect(struct io *io, struct storage *storage, bool orphans)
 {
     TRY(fiber_mutex_lock(io, &storage->collecting));
     enum err err = collector_free(io, storage);
+    if (err == OK)
+        err = collector_stale(io, storage);
     if (err == OK && orphans)
         err = collector_orphans(io, storage);
     fiber_mutex_unlock(io, &storage->collecting);
@@ -339,7 +193,12 @@ static void collect_fiber(struct io *io, void *argument)
     struct storage *storage = argument;
     uint64_t orphans_ns = io_now_ns(io);
     do {
-        bool orphans = io_now_ns(io) >= orphans_ns;
+        uint64_t now_ns = io_now_ns(io);
+        bool orphans = now_ns >= orphans_ns ||
+                       (storage->collects_orphans &&
+                        now_ns + (ORPHANS_EVERY_S - ORPHANS_SOON_S) * IO_NS_PER_S >= orphans_ns);
+        if (orphans)
+            storage->collects_orphans = false;
         enum err err = collect(io, storage, orphans);
         if (err == OK && orphans)
             orphans_ns = io_now_ns(io) + ORPHANS_EVERY_S * IO_NS_PER_S;
@@ -354,8 +213,20 @@ enum err storage_start(struct io *io, struct storage *storage, struct meta_clien
     assert(storage->meta == NULL);
     storage->meta = meta;
     TRY(placement_start(io, storage));
-    TRY(start_ticks(io, storage));
+    drives_show(storage);
+    TRY(fiber_group_spawn(io, &storage->background, watch_fiber, storage));
+    TRY(fiber_group_spawn(io, &storage->background, place_fiber, storage));
+    TRY(repair_start(io, storage));
     return fiber_group_spawn(io, &storage->background, collect_fiber, storage);
+}
+
+enum err storage_start_reading(struct io *io, struct storage *storage, struct meta_client *meta)
+{
+    assert(io == storage->home);
+    assert(storage->meta == NULL);
+    storage->meta = meta;
+    drives_show(storage);
+    return volumes_refresh(io, storage);
 }
 
 struct collect_call {
@@ -383,13 +254,12 @@ static void stop_reactor(struct io *io, void *argument)
     struct reactor_store *reactor = argument;
     fiber_group_wait(io, &reactor->group);
     assert(list_empty(&reactor->guards));
-    for (unsigned i = 0; i < STORAGE_DRIVES_MAX; i++) {
+    for (unsigned i = 0; i < STORAGE_DRIVES_LIFE_MAX; i++) {
         if (reactor->appenders[i] != NULL)
             appender_deinit(reactor->appenders[i]);
         mem_free(reactor->appenders[i]);
     }
-    mem_free(reactor->leases);
-    mem_free(reactor->old_leases);
+    leases_deinit(reactor);
 }
 
 void storage_stop(struct io *io, struct storage *storage)
@@ -399,22 +269,23 @@ void storage_stop(struct io *io, struct storage *storage)
     assert(io == storage->home);
     atomic_store(&storage->stopping, true);
     signal_wake_all(io, &storage->stop);
+    repair_wake(io, storage);
+    scrub_wake(io, storage);
     fiber_group_wait(io, &storage->background);
     for (unsigned i = 0; i < storage->reactor_count; i++)
         io_call(io, storage->reactors[i].io, stop_reactor, &storage->reactors[i]);
-    for (uint32_t i = 0; i < storage->drive_count; i++)
+    for (uint32_t i = 0; i < atomic_load(&storage->drive_count); i++)
         drive_close(io, storage->drives[i]);
-    lane_free(storage->read_lane);
-    for (uint32_t i = 0; i < storage->volume_count; i++) {
-        codec_free(storage->volumes[i]->codec);
-        mem_free(storage->volumes[i]);
-    }
-    mem_free(storage->volumes);
+    volumes_deinit(storage);
+    for (uint32_t i = 0; i < storage->options.directory_count; i++)
+        mem_free(storage->directories[i]);
     for (unsigned i = 0; i < FOOTER_CACHE_ENTRIES; i++)
         mem_free(storage->footers[i].cell_crcs);
     mem_free(storage->reactors);
     pthread_mutex_destroy(storage->mutex);
     mem_free(storage->mutex);
+    repair_free(storage->repair);
+    scrub_free(storage->scrub);
     buf_pool_free(storage->pool);
     mem_free(storage);
 }
@@ -424,7 +295,7 @@ void storage_stop(struct io *io, struct storage *storage)
 bool storage_ready(const struct storage *storage)
 {
     bool serves = false;
-    for (uint32_t i = 0; i < storage->drive_count; i++)
+    for (uint32_t i = 0; i < atomic_load(&storage->drive_count); i++)
         serves = serves || !atomic_load(&storage->drives[i]->fenced);
     return serves && !atomic_load(&storage->stopping);
 }
@@ -434,30 +305,111 @@ const char *storage_meta_directory(const struct storage *storage)
     return storage->meta_drive->directory;
 }
 
+const struct storage_identity *storage_identity_of(const struct storage *storage)
+{
+    return &storage->identity;
+}
+
+const char *drive_state_text(enum drive_state state)
+{
+    switch (state) {
+    case DRIVE_STATE_OK:
+        return "ok";
+    case DRIVE_STATE_FULL:
+        return "full";
+    case DRIVE_STATE_FENCED:
+        return "fenced";
+    case DRIVE_STATE_MISSING:
+        return "missing";
+    case DRIVE_STATE_QUARANTINED:
+        return "quarantined";
+    case DRIVE_STATE_DRAINING:
+        return "draining";
+    }
+    return "unknown";
+}
+
+static uint32_t count_slots(struct storage *storage, const struct drive_id *id)
+{
+    uint32_t slots = 0;
+    pthread_mutex_lock(storage->mutex);
+    for (uint32_t i = 0; i < storage->volume_count; i++) {
+        const struct volume_entry *entry = storage->volumes[i];
+        for (unsigned slot = 0; slot < volume_slots(entry); slot++)
+            slots += drive_id_equal(&entry->volume.slots[slot], id);
+    }
+    pthread_mutex_unlock(storage->mutex);
+    return slots;
+}
+
+static struct drive_status status_of(struct storage *storage, const struct known_drive *known)
+{
+    struct drive_status status = {
+        .directory = known->entry.path,
+        .id = known->entry.id,
+        .state = drives_state(known),
+        .fresh = known->fresh,
+        .slots = count_slots(storage, &known->entry.id),
+    };
+    struct drive *drive = known->drive;
+    if (drive == NULL)
+        return status;
+    status.directory = drive->directory;
+    status.total_bytes = atomic_load(&drive->total_bytes);
+    status.free_bytes = atomic_load(&drive->free_bytes);
+    status.reserve_bytes = atomic_load(&drive->reserve_bytes);
+    status.fenced = atomic_load(&drive->fenced);
+    status.full = atomic_load(&drive->full);
+    status.slow = atomic_load(&drive->slow);
+    pthread_mutex_lock(&drive->mutex);
+    status.segment_count = drive->segment_count;
+    status.record_count = drive->pending_queue.count;
+    for (uint32_t j = 0; j < drive->segment_count; j++) {
+        status.record_count += drive->segments[j]->live_count;
+        status.live_bytes += drive->segments[j]->live_bytes;
+    }
+    pthread_mutex_unlock(&drive->mutex);
+    return status;
+}
+
 uint32_t storage_drives(struct io *io, struct storage *storage, struct drive_status *out,
                         uint32_t max)
 {
-    (void)io;
-    uint32_t count = storage->drive_count < max ? storage->drive_count : max;
-    for (uint32_t i = 0; i < count; i++) {
-        struct drive *drive = storage->drives[i];
-        out[i] = (struct drive_status){
-            .directory = drive->directory,
-            .id = drive->superblock->drive,
-            .total_bytes = atomic_load(&drive->total_bytes),
-            .free_bytes = atomic_load(&drive->free_bytes),
-            .reserve_bytes = atomic_load(&drive->reserve_bytes),
-            .fenced = atomic_load(&drive->fenced),
-            .full = atomic_load(&drive->full),
-        };
-        pthread_mutex_lock(&drive->mutex);
-        out[i].segment_count = drive->segment_count;
-        out[i].record_count = drive->pending_queue.count;
-        for (uint32_t j = 0; j < drive->segment_count; j++) {
-            out[i].record_count += drive->segments[j]->live_count;
-            out[i].live_bytes += drive->segments[j]->live_bytes;
-        }
-        pthread_mutex_unlock(&drive->mutex);
+    assert(io == storage->home);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < storage->known_count && count < max; i++) {
+        if (storage->known[i].state != ROSTER_LOST)
+            out[count++] = status_of(storage, &storage->known[i]);
     }
     return count;
+}
+
+bool storage_drive_is_here(struct io *io, struct storage *storage, const struct drive_id *drive)
+{
+    struct drive *found = drives_find(storage, drive);
+    if (found == NULL)
+        return false;
+    if (storage->options.checks_mounts && drive_check(found) == OK)
+        drive_check_mount(io, found);
+    return drive_check(found) == OK;
+}
+
+enum err storage_drain(struct io *io, struct storage *storage, const struct drive_id *drive,
+                       bool drains)
+{
+    assert(io == storage->home);
+    AUTO(drive_page) page = NULL;
+    TRY(meta_drive_list(io, storage->meta, &page));
+    uint32_t at = 0;
+    while (at < page->count && !drive_id_equal(&page->drives[at].id, drive))
+        at++;
+    if (at == page->count)
+        return FAIL(ERR_NOT_FOUND, "no such drive");
+    if (page->drives[at].standing == DRIVE_LOST)
+        return FAIL(ERR_INVALID, "the drive is lost");
+    TRY(meta_drive_set_standing(io, storage->meta, drive,
+                                drains ? DRIVE_DRAINING : DRIVE_IN_SERVICE));
+    TRY(placement_reconcile(io, storage));
+    repair_wake(io, storage);
+    return OK;
 }

@@ -40,9 +40,10 @@ struct shard {
     uint64_t extent_bytes;
     unsigned writes;
     uint64_t bytes_in_flight;
-    bool finished; /* the last write was begun */
-    bool freed;    /* by its writer */
-    bool done;     /* durable, or given up */
+    bool finished;            /* the last write was begun */
+    bool freed;               /* by its writer */
+    bool done;                /* durable, or given up */
+    uint64_t rewrites_before; /* of the drive, when this was begun */
     enum err err;
     struct signal progress;
 };
@@ -99,6 +100,9 @@ enum err shard_open(struct io *io, struct appender *appender, const struct shard
     shard->hasher = hasher_new();
     copy_hint(shard, options->hint);
     signal_init(&shard->progress);
+    if (options->replaces)
+        atomic_fetch_add(&appender->drive->rewrites, 1);
+    shard->rewrites_before = atomic_load(&appender->drive->rewrites);
     atomic_fetch_add(&appender->drive->load, 1);
     *out_shard = shard;
     return OK;
@@ -320,7 +324,13 @@ static void complete(struct io *io, struct shard *shard)
     struct drive *drive = shard->appender->drive;
     struct place place = place_of_record(&shard->record, shard->place.segment->identity.segment,
                                          shard->extent_bytes);
-    drive_index_add(drive, shard->place.segment, &shard->options.key, &place);
+    /* A write that its writer did not wait for may end after the shard was written again. */
+    enum index_add how = INDEX_ADD_FIRST;
+    if (shard->options.replaces)
+        how = INDEX_ADD_REPLACES;
+    else if (shard->rewrites_before != atomic_load(&drive->rewrites))
+        how = INDEX_ADD_AGAIN;
+    drive_index_add(drive, shard->place.segment, &shard->options.key, &place, how);
     shard->done = true;
     appender_drain(io, shard->appender);
 }

@@ -95,6 +95,9 @@ static enum err load_footer(struct io *io, struct shard_reader *reader, const st
 static enum err check_place(const struct place *place, const struct volume_entry *entry,
                             const struct block_ref *ref, unsigned slot)
 {
+    /* Of an earlier stay of the slot on this drive; perhaps it misses what came later. */
+    if (place->epoch < entry->volume.slot_epochs[slot])
+        return FAIL(ERR_NOT_FOUND, "shard of an earlier epoch slot=%u", slot);
     if (place->bad)
         return FAIL(ERR_CORRUPT, "shard found damaged at start slot=%u", slot);
     struct geometry geometry = {place->data_shards, place->parity_shards, place->unit_bytes};
@@ -110,6 +113,8 @@ enum err shard_reader_open(struct io *io, struct storage *storage, const struct 
                            const struct block_ref *ref, unsigned slot, struct shard_reader *out)
 {
     struct drive *drive = entry->drives[slot];
+    if (drive == NULL)
+        return ERR_FENCED;
     TRY(drive_check(drive));
     *out = (struct shard_reader){.storage = storage, .drive = drive};
     struct shard_key key = {.block = ref->id, .slot = (uint8_t)slot};
@@ -167,7 +172,10 @@ static enum err read_cell_again(struct io *io, struct shard_reader *reader, uint
     size_t got = 0;
     TRY(io_read(io, file, buf, 0, (size_t)record_align(bytes),
                 place->offset + RECORD_HEADER_BYTES + offset, &got));
-    if (got < bytes || !cell_is_good(reader, offset, buf->data)) {
+    bool good = got >= bytes && cell_is_good(reader, offset, buf->data);
+    if (!good && reader->given_up != NULL && *reader->given_up)
+        return ERR_CANCELED;
+    if (!good) {
         counter_add(reader->storage->corrupt_cells, 1);
         log_error("read: a cell fails its checksum directory=%s segment=%" PRIu64 " offset=%" PRIu64
                   " cell=%u",

@@ -8,6 +8,8 @@ struct shard_reader {
     struct segment_file *segment; /* in use */
     struct place place;
     uint32_t *footer_crcs; /* owned; NULL when the row has them */
+    const bool *given_up; /* set by the user, or NULL: when true nobody waits for the bytes any more
+                              and the block may be punched, so damage is not told to anybody */
 };
 
 /* Find the shard and check that it is what `ref` names in this volume.

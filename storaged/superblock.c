@@ -2,11 +2,18 @@
 #include "superblock.h"
 
 #include "base/crc.h"
+#include "erasure/codec.h"
 #include <assert.h>
 #include <stddef.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x5055534c41485300)
-enum { SUPERBLOCK_VERSION = 1, FLAG_META = 1, FLAG_MOUNT_POINT = 1 };
+enum {
+    SUPERBLOCK_VERSION = 1,
+    FLAG_META = 1,
+    FLAG_MOUNT_POINT = 1,
+    FLAG_LOST = 2,
+    FLAG_VACATED = 4
+};
 
 struct superblock_layout {
     uint64_t magic;
@@ -23,9 +30,10 @@ struct superblock_layout {
     uint32_t block_bytes_max;
     uint32_t flags;
     uint32_t drive_count;
-    uint32_t reserved;
+    uint32_t parity_floor;
+    uint64_t table_version;
 };
-static_assert(sizeof(struct superblock_layout) == 112);
+static_assert(sizeof(struct superblock_layout) == 120);
 static_assert(offsetof(struct superblock_layout, node_id) == 48);
 
 /* drive_count of these follow. */
@@ -33,9 +41,10 @@ struct drive_layout {
     uint8_t id[16];
     uint32_t flags;
     uint32_t path_bytes;
+    uint64_t mount_counter;
     uint8_t path[IO_PATH_BYTES_MAX];
 };
-static_assert(sizeof(struct drive_layout) == 1048);
+static_assert(sizeof(struct drive_layout) == 1056);
 static_assert(sizeof(struct superblock_layout) + STORAGE_DRIVES_MAX * sizeof(struct drive_layout) <=
               SUPERBLOCK_COPY_BYTES);
 
@@ -55,6 +64,8 @@ void superblock_encode(const struct superblock *superblock, uint8_t *out)
         .block_bytes_max = superblock->block_bytes_max,
         .flags = superblock->has_meta ? FLAG_META : 0,
         .drive_count = superblock->drive_count,
+        .parity_floor = superblock->parity_floor,
+        .table_version = superblock->table_version,
     };
     memcpy(layout.cluster_id, superblock->node.cluster_id, 16);
     memcpy(layout.drive_id, superblock->drive.bytes, 16);
@@ -62,7 +73,9 @@ void superblock_encode(const struct superblock *superblock, uint8_t *out)
     for (uint32_t i = 0; i < superblock->drive_count; i++) {
         const struct superblock_drive *drive = &superblock->drives[i];
         struct drive_layout entry = {
-            .flags = drive->was_mount_point ? FLAG_MOUNT_POINT : 0,
+            .flags = (drive->was_mount_point ? FLAG_MOUNT_POINT : 0u) |
+                     (drive->lost ? FLAG_LOST : 0u) | (drive->vacated ? FLAG_VACATED : 0u),
+            .mount_counter = drive->mount_counter,
             .path_bytes = (uint32_t)strnlen(drive->path, IO_PATH_BYTES_MAX - 1),
         };
         memcpy(entry.id, drive->id.bytes, 16);
@@ -93,6 +106,8 @@ static enum err unpack(const struct superblock_layout *layout, const uint8_t *co
         return FAIL(ERR_UNSUPPORTED, "superblock version=%u", layout->version);
     if (layout->drive_count == 0 || layout->drive_count > STORAGE_DRIVES_MAX)
         return FAIL(ERR_CORRUPT, "superblock drive_count=%u", layout->drive_count);
+    if (layout->parity_floor > CODEC_PARITY_SHARDS_MAX)
+        return FAIL(ERR_CORRUPT, "superblock parity_floor=%u", layout->parity_floor);
     *out = (struct superblock){
         .node = {.node_id = layout->node_id, .replica_id = layout->replica_id},
         .incarnation = layout->incarnation,
@@ -101,6 +116,8 @@ static enum err unpack(const struct superblock_layout *layout, const uint8_t *co
         .block_bytes_max = layout->block_bytes_max,
         .formatted_ms = layout->formatted_ms,
         .has_meta = (layout->flags & FLAG_META) != 0,
+        .table_version = layout->table_version,
+        .parity_floor = (uint8_t)layout->parity_floor,
         .drive_count = layout->drive_count,
     };
     memcpy(out->node.cluster_id, layout->cluster_id, 16);
@@ -112,9 +129,18 @@ static enum err unpack(const struct superblock_layout *layout, const uint8_t *co
             return FAIL(ERR_CORRUPT, "superblock path_bytes=%u", entry.path_bytes);
         memcpy(out->drives[i].id.bytes, entry.id, 16);
         out->drives[i].was_mount_point = (entry.flags & FLAG_MOUNT_POINT) != 0;
+        out->drives[i].lost = (entry.flags & FLAG_LOST) != 0;
+        out->drives[i].vacated = (entry.flags & FLAG_VACATED) != 0;
+        out->drives[i].mount_counter = entry.mount_counter;
         memcpy(out->drives[i].path, entry.path, entry.path_bytes);
     }
     return OK;
+}
+
+static bool is_newer(const struct superblock_layout *a, const struct superblock_layout *b)
+{
+    return a->mount_counter != b->mount_counter ? a->mount_counter > b->mount_counter
+                                                : a->table_version > b->table_version;
 }
 
 enum err superblock_decode(struct slice file, struct superblock *out)
@@ -125,7 +151,7 @@ enum err superblock_decode(struct slice file, struct superblock *out)
          at += SUPERBLOCK_COPY_BYTES) {
         struct superblock_layout layout;
         if (copy_is_whole(file.data + at, &layout) &&
-            (best_copy == NULL || layout.mount_counter > best.mount_counter)) {
+            (best_copy == NULL || is_newer(&layout, &best))) {
             best = layout;
             best_copy = file.data + at;
         }

@@ -17,7 +17,7 @@ enum {
     ITEMS_MIN = 16,
 };
 
-/* What the elements of the five documents are. */
+/* What the elements of the documents are. */
 enum node {
     NODE_NONE,
     NODE_DELETE,
@@ -49,6 +49,14 @@ enum node {
     NODE_TAG,
     NODE_TAG_KEY,
     NODE_TAG_VALUE,
+    NODE_CORS,
+    NODE_CORS_RULE,
+    NODE_CORS_ID,
+    NODE_CORS_ALLOWED_HEADER,
+    NODE_CORS_ALLOWED_METHOD,
+    NODE_CORS_ALLOWED_ORIGIN,
+    NODE_CORS_EXPOSE_HEADER,
+    NODE_CORS_MAX_AGE,
     NODE_ACL,
     NODE_OWNER,
     NODE_OWNER_ID,
@@ -102,6 +110,14 @@ static const struct rule {
     {NODE_TAG_SET, "Tag", NODE_TAG, false, true},
     {NODE_TAG, "Key", NODE_TAG_KEY, true, false},
     {NODE_TAG, "Value", NODE_TAG_VALUE, true, false},
+    {NODE_NONE, "CORSConfiguration", NODE_CORS, false, false},
+    {NODE_CORS, "CORSRule", NODE_CORS_RULE, false, true},
+    {NODE_CORS_RULE, "ID", NODE_CORS_ID, true, false},
+    {NODE_CORS_RULE, "AllowedHeader", NODE_CORS_ALLOWED_HEADER, true, true},
+    {NODE_CORS_RULE, "AllowedMethod", NODE_CORS_ALLOWED_METHOD, true, true},
+    {NODE_CORS_RULE, "AllowedOrigin", NODE_CORS_ALLOWED_ORIGIN, true, true},
+    {NODE_CORS_RULE, "ExposeHeader", NODE_CORS_EXPOSE_HEADER, true, true},
+    {NODE_CORS_RULE, "MaxAgeSeconds", NODE_CORS_MAX_AGE, true, false},
     {NODE_NONE, "AccessControlPolicy", NODE_ACL, false, false},
     {NODE_ACL, "Owner", NODE_OWNER, false, false},
     {NODE_OWNER, "ID", NODE_OWNER_ID, true, false},
@@ -125,6 +141,7 @@ static const struct document {
     [BODY_CREATE_BUCKET] = {NODE_CREATE_BUCKET, S3_MALFORMED_XML, 64 << 10},
     [BODY_ACCESS_CONTROL_POLICY] = {NODE_ACL, S3_MALFORMED_ACL, 64 << 10},
     [BODY_TAGGING] = {NODE_TAGGING, S3_MALFORMED_XML, 64 << 10},
+    [BODY_CORS] = {NODE_CORS, S3_MALFORMED_XML, 64 << 10},
 };
 
 /* Texts live in chunks that never move, so slices into them stay good. */
@@ -160,7 +177,7 @@ struct body_parser {
     struct bytes text;                       /* of the open text element */
     struct chunk *chunks;
 
-    void *items; /* objects, parts, tags or grants, as the kind has them */
+    void *items; /* objects, parts, tags, CORS fields or grants, as the kind has them */
     uint32_t item_count;
     uint32_t item_capacity;
     bool has_grantee_type;
@@ -248,6 +265,15 @@ static struct body_grant *last_grant(struct body_parser *parser)
 {
     assert(parser->body.kind == BODY_ACCESS_CONTROL_POLICY && parser->item_count > 0);
     return (struct body_grant *)parser->items + parser->item_count - 1;
+}
+
+static void add_cors_field(struct body_parser *parser, enum cors_field_kind kind, struct slice text)
+{
+    assert(parser->body.kind == BODY_CORS);
+    item_add(parser, sizeof(struct cors_field), UINT32_MAX); /* the body's size bounds them */
+    struct cors_field *fields = parser->items;
+    fields[parser->item_count - 1] =
+        (struct cors_field){.kind = kind, .text = keep_text(parser, text)};
 }
 
 /* Values */
@@ -405,6 +431,18 @@ static void text_ended(struct body_parser *parser, enum node node)
     case NODE_TAG_VALUE:
         last_tag(parser)->value = keep_text(parser, text);
         return;
+    case NODE_CORS_ID:
+        return add_cors_field(parser, CORS_ID, trimmed);
+    case NODE_CORS_ALLOWED_HEADER:
+        return add_cors_field(parser, CORS_ALLOWED_HEADER, trimmed);
+    case NODE_CORS_ALLOWED_METHOD:
+        return add_cors_field(parser, CORS_ALLOWED_METHOD, trimmed);
+    case NODE_CORS_ALLOWED_ORIGIN:
+        return add_cors_field(parser, CORS_ALLOWED_ORIGIN, trimmed);
+    case NODE_CORS_EXPOSE_HEADER:
+        return add_cors_field(parser, CORS_EXPOSE_HEADER, trimmed);
+    case NODE_CORS_MAX_AGE:
+        return add_cors_field(parser, CORS_MAX_AGE, trimmed);
     case NODE_OWNER_ID:
         parser->body.access_control_policy.owner_id = keep_text(parser, trimmed);
         return;
@@ -425,6 +463,8 @@ static void text_ended(struct body_parser *parser, enum node node)
     case NODE_TAGGING:
     case NODE_TAG_SET:
     case NODE_TAG:
+    case NODE_CORS:
+    case NODE_CORS_RULE:
     case NODE_ACL:
     case NODE_OWNER:
     case NODE_GRANTS:
@@ -477,6 +517,8 @@ static void container_started(struct body_parser *parser, enum node node, int at
         item_add(parser, sizeof(struct body_part), BODY_PART_COUNT_MAX);
     else if (node == NODE_TAG)
         item_add(parser, sizeof(struct tag), UINT32_MAX); /* the body's size bounds them */
+    else if (node == NODE_CORS_RULE)
+        add_cors_field(parser, CORS_RULE, slice_of(NULL, 0));
     else if (node == NODE_GRANT)
         item_add(parser, sizeof(struct body_grant), BODY_GRANT_COUNT_MAX);
     else if (node == NODE_GRANTEE)
@@ -510,7 +552,8 @@ static void container_ended(struct body_parser *parser, enum node node)
         require(parser, NODE_GRANTS, "AccessControlPolicy without AccessControlList");
         if (parser->body.access_control_policy.owner_id.bytes == 0)
             body_malformed(parser, "AccessControlPolicy without Owner");
-    } else if ((node == NODE_DELETE || node == NODE_COMPLETE) && parser->item_count == 0) {
+    } else if ((node == NODE_DELETE || node == NODE_COMPLETE || node == NODE_CORS) &&
+               parser->item_count == 0) {
         body_malformed(parser, "no entries");
     }
 }
@@ -767,6 +810,10 @@ static void body_complete(struct body_parser *parser)
     case BODY_TAGGING:
         body->tagging = tagging;
         break;
+    case BODY_CORS:
+        body->cors.field_count = parser->item_count;
+        body->cors.fields = parser->items;
+        break;
     }
 }
 
@@ -793,58 +840,4 @@ bool body_acl_is_owner_only(const struct body_access_control_policy *policy)
             return false;
     }
     return policy->grant_count > 0;
-}
-
-/* Tags */
-
-static uint32_t character_count(struct slice text)
-{
-    uint32_t count = 0;
-    for (size_t i = 0; i < text.bytes; i++)
-        count += (text.data[i] & 0xc0) != 0x80; /* bytes that do not continue a character */
-    return count;
-}
-
-static bool tag_text_valid(struct slice text, uint32_t characters_max)
-{
-    for (size_t i = 0; i < text.bytes; i++) {
-        uint8_t byte = text.data[i];
-        bool letter = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z');
-        bool digit = byte >= '0' && byte <= '9';
-        if (byte < 0x80 && !letter && !digit && (byte == 0 || !strchr(" +-=._:/@", byte)))
-            return false;
-    }
-    return character_count(text) <= characters_max;
-}
-
-static enum s3_error fail_tag(struct s3_failure *failure, const struct tag *tag, const char *why)
-{
-    enum s3_error error = S3_FAIL_SAY(failure, S3_INVALID_TAG, "%s", why);
-    s3_failure_add(failure, "TagKey", tag->key);
-    s3_failure_add(failure, "TagValue", tag->value);
-    return error;
-}
-
-enum s3_error tags_check(const struct tag *tags, uint32_t tag_count, uint32_t count_max,
-                         struct s3_failure *failure)
-{
-    assert(count_max == TAG_OBJECT_COUNT_MAX || count_max == TAG_BUCKET_COUNT_MAX);
-    if (tag_count > count_max)
-        return S3_FAIL_SAY(failure, S3_BAD_REQUEST, "%s",
-                           count_max == TAG_OBJECT_COUNT_MAX
-                               ? "Object tags cannot be greater than 10"
-                               : "Bucket tag count cannot be greater than 50");
-    for (uint32_t i = 0; i < tag_count; i++) {
-        if (tags[i].key.bytes == 0 || !tag_text_valid(tags[i].key, TAG_KEY_CHARACTERS_MAX))
-            return fail_tag(failure, &tags[i], "The TagKey you have provided is invalid");
-        if (!tag_text_valid(tags[i].value, TAG_VALUE_CHARACTERS_MAX))
-            return fail_tag(failure, &tags[i], "The TagValue you have provided is invalid");
-        if (slice_equal_nocase(slice_first(tags[i].key, 4), SLICE_LITERAL("aws:")))
-            return fail_tag(failure, &tags[i], "System tags cannot be added/updated by requester");
-        for (uint32_t j = 0; j < i; j++)
-            if (slice_equal(tags[i].key, tags[j].key))
-                return fail_tag(failure, &tags[i],
-                                "Cannot provide multiple Tags with the same key");
-    }
-    return S3_OK;
 }

@@ -191,10 +191,9 @@ static enum s3_error check_size(const struct s3_chunked *chunked, uint64_t size,
     if (has_signatures(chunked) && size > S3_CHUNK_SIGNED_BYTES_MAX)
         return S3_FAIL_SAY(failure, S3_INVALID_CHUNK_SIZE, "The chunk size is above the limit.");
     /* S3 API Reference, "Signature Calculations for the Authorization Header: Transferring Payload
-     * in Multiple Chunks". Not so without signatures: clients send any size there. */
-    if (has_signatures(chunked) && size > 0 && chunked->last_chunk_bytes > 0 &&
-        chunked->last_chunk_bytes < S3_CHUNK_SIGNED_BYTES_MIN)
-        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "signed chunk bytes=%llu",
+     * in Multiple Chunks". */
+    if (size > 0 && chunked->last_chunk_bytes > 0 && chunked->last_chunk_bytes < S3_CHUNK_BYTES_MIN)
+        return S3_FAIL(S3_INVALID_CHUNK_SIZE, "chunk bytes=%llu",
                        (unsigned long long)chunked->last_chunk_bytes);
     return S3_OK;
 }

@@ -8,13 +8,14 @@ static const char *const one_mechanism =
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query "
     "string parameter or the Authorization header should be specified";
 
-/* The two places where a scope stands word its faults differently. */
+/* The places where a scope stands word its faults differently. */
 struct wording {
     enum s3_error error;
     const char *prefix;
 };
 static const struct wording header_wording = {S3_AUTHORIZATION_HEADER_MALFORMED,
                                               "The authorization header is malformed; "};
+static const struct wording form_wording = {S3_INVALID_ARGUMENT, ""};
 static const struct wording query_wording = {S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR,
                                              "Error parsing the X-Amz-Credential parameter; "};
 
@@ -392,5 +393,88 @@ enum s3_error credential_parse(struct s3_request *request, struct s3_failure *fa
         TRY(parse_v2_query(request, failure));
     const struct view_header *token = view_find(request, "x-amz-security-token");
     request->credential.session_token = token == NULL ? (struct slice){0} : token->value;
+    return S3_OK;
+}
+
+/* Fields of a signed form; one alone makes it one that claims to be signed. */
+static const char *const form_v4_fields[] = {"policy", "x-amz-signature", "x-amz-credential",
+                                             "x-amz-date", "x-amz-algorithm"};
+static const char *const form_v2_fields[] = {"policy", "signature", "AWSAccessKeyId"};
+enum {
+    FORM_V4_FIELDS = sizeof form_v4_fields / sizeof form_v4_fields[0],
+    FORM_V2_FIELDS = sizeof form_v2_fields / sizeof form_v2_fields[0],
+};
+
+static enum s3_error require_fields(const struct s3_form *form, const char *const *names,
+                                    uint32_t name_count, struct s3_failure *failure)
+{
+    for (uint32_t i = 0; i < name_count; i++)
+        TRY(form_require(form, names[i], failure));
+    return S3_OK;
+}
+
+/* The scope's own faults, with the field that holds it. */
+static enum s3_error parse_form_scope(struct s3_request *request, struct slice text,
+                                      struct s3_failure *failure)
+{
+    enum s3_error error = parse_scope(request, &form_wording, text, failure);
+    if (error == S3_OK && !day_matches(request))
+        error = S3_FAIL_SAY(failure, S3_INVALID_ARGUMENT,
+                            "Invalid credential date. Date is not the same as X-Amz-Date.");
+    if (error == S3_OK)
+        return S3_OK;
+    s3_failure_add(failure, "ArgumentName", SLICE_LITERAL("x-amz-credential"));
+    s3_failure_add(failure, "ArgumentValue", text);
+    return error;
+}
+
+static enum s3_error parse_v4_form(struct s3_request *request, const struct s3_form *form,
+                                   struct s3_failure *failure)
+{
+    struct slice algorithm = s3_form_field(form, "x-amz-algorithm");
+    struct claim *claim = &request->claim;
+    TRY(require_fields(form, form_v4_fields, FORM_V4_FIELDS, failure));
+    request->credential.kind = S3_AUTH_V4_FORM;
+    if (!slice_equal_text(algorithm, "AWS4-HMAC-SHA256"))
+        return s3_fail_argument(failure, "X-Amz-Algorithm", algorithm,
+                                "Only AWS4-HMAC-SHA256 is supported");
+    claim->date = s3_form_field(form, "x-amz-date");
+    claim->signature = s3_form_field(form, "x-amz-signature");
+    if (!s3_date_parse_basic(claim->date, &claim->time_ms))
+        return s3_fail_argument(failure, "X-Amz-Date", claim->date,
+                                "X-Amz-Date must be formated via ISO8601 Long format");
+    return parse_form_scope(request, s3_form_field(form, "x-amz-credential"), failure);
+}
+
+static enum s3_error parse_v2_form(struct s3_request *request, const struct s3_form *form,
+                                   struct s3_failure *failure)
+{
+    TRY(require_fields(form, form_v2_fields, FORM_V2_FIELDS, failure));
+    request->credential.kind = S3_AUTH_V2_FORM;
+    struct slice access_key = s3_form_field(form, "awsaccesskeyid");
+    if (access_key.bytes == 0 || access_key.bytes > S3_ACCESS_KEY_BYTES_MAX)
+        return S3_FAIL(S3_INVALID_ACCESS_KEY_ID, "access key bytes=%zu", access_key.bytes);
+    request->credential.access_key = access_key;
+    request->claim.signature = s3_form_field(form, "signature");
+    return S3_OK;
+}
+
+enum s3_error credential_parse_form(struct s3_request *request, const struct s3_form *form,
+                                    struct s3_failure *failure)
+{
+    bool v2 = s3_form_field(form, "signature").data != NULL ||
+              s3_form_field(form, "awsaccesskeyid").data != NULL;
+    bool v4 = !v2 && s3_form_field(form, "policy").data != NULL;
+    for (uint32_t i = 1; i < FORM_V4_FIELDS; i++)
+        v4 = v4 || s3_form_field(form, form_v4_fields[i]).data != NULL;
+    if (request->credential.kind != S3_AUTH_ANONYMOUS || (v2 && v4))
+        return s3_fail_argument(failure, "x-amz-algorithm", s3_form_field(form, "x-amz-algorithm"),
+                                "Only one auth mechanism allowed");
+    if (v4)
+        TRY(parse_v4_form(request, form, failure));
+    if (v2)
+        TRY(parse_v2_form(request, form, failure));
+    request->claim.policy = s3_form_field(form, "policy");
+    request->credential.session_token = s3_form_field(form, "x-amz-security-token");
     return S3_OK;
 }

@@ -24,6 +24,7 @@ struct claim {
     struct slice date;         /* the text that was signed: X-Amz-Date, x-amz-date or Date */
     uint64_t time_ms;          /* `date` as a time */
     uint64_t expires_seconds;  /* V4 query: after `date`; V2 query: since 1970 */
+    struct slice policy;       /* forms: the string to sign */
 };
 
 struct s3_request {
@@ -47,6 +48,7 @@ struct s3_request {
     struct s3_payload payload;
     struct slice payload_line; /* last line of the canonical request */
     struct s3_chunk_signing chunk_signing;
+    struct s3_form *form; /* of a browser's upload; the view above is made of it */
     bool is_verified;
 };
 
@@ -62,6 +64,13 @@ struct slice append_lower(struct bytes *arena, struct slice text);
 enum s3_error route_request(struct s3_request *request, struct s3_failure *failure);
 /* credential.c: set credential, claim, payload; mark the signed headers. */
 enum s3_error credential_parse(struct s3_request *request, struct s3_failure *failure);
+/* post_request.c: the field is there; `name` in S3's letter case. S3_INVALID_ARGUMENT names it. */
+enum s3_error form_require(const struct s3_form *form, const char *name,
+                           struct s3_failure *failure);
+/* The same from the fields of a browser's upload; leaves the credential anonymous when there are
+ * none. */
+enum s3_error credential_parse_form(struct s3_request *request, const struct s3_form *form,
+                                    struct s3_failure *failure);
 /* payload.c: set payload and payload_line. */
 enum s3_error payload_parse(struct s3_request *request, struct s3_failure *failure);
 /* request.c: refuse repeated headers that are unsigned and have meaning. */

@@ -44,11 +44,14 @@ static enum s3_error parse_decoded_length(const struct s3_request *request,
                                           struct s3_payload *payload)
 {
     const struct view_header *header = view_find(request, "x-amz-decoded-content-length");
-    if (header == NULL || !is_chunked(payload->mode))
+    if (!is_chunked(payload->mode))
         return S3_OK;
+    /* Required of every aws-chunked request: S3 API Reference, "Signature Calculations for the
+     * Authorization Header: Transferring Payload in Multiple Chunks". */
+    if (header == NULL)
+        return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "no x-amz-decoded-content-length");
     if (text_parse_u64(header->value, INT64_MAX, &payload->decoded_bytes) != OK)
         return S3_FAIL(S3_MISSING_CONTENT_LENGTH, "x-amz-decoded-content-length is no number");
-    payload->has_decoded_bytes = true;
     return S3_OK;
 }
 

@@ -223,7 +223,10 @@ static enum s3_error parse(struct s3_request *request, struct s3_failure *failur
     TRY(parse_target(request, failure));
     build_view(request);
     TRY(parse_address(request));
-    TRY(credential_parse(request, failure));
+    /* A preflight has the target of the request that it asks for, so perhaps a signature over
+     * headers that it does not have. */
+    if (request->method != S3_OPTIONS)
+        TRY(credential_parse(request, failure));
     TRY(payload_parse(request, failure));
     return route_request(request, failure);
 }
@@ -248,6 +251,7 @@ void s3_request_free(struct s3_request *request)
     bytes_deinit(&request->path_bytes);
     bytes_deinit(&request->query_bytes);
     bytes_deinit(&request->header_bytes);
+    s3_form_free(request->form);
     explicit_bzero(&request->chunk_signing, sizeof request->chunk_signing);
     mem_free(request);
 }

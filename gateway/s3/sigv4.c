@@ -103,8 +103,16 @@ static enum s3_error check_time(const struct s3_request *request, uint64_t now_m
         return check_skew(request, now_ms, failure);
     if (request->credential.kind == S3_AUTH_V2_QUERY)
         return now_ms > expires_ms ? expired(request, failure, expires_ms, now_ms) : S3_OK;
+    if (request->credential.kind == S3_AUTH_V2_FORM)
+        return S3_OK; /* its policy expires */
     if (claim->time_ms > now_ms + S3_SKEW_MS_MAX)
         return S3_FAIL_SAY(failure, S3_ACCESS_DENIED, "Request is not valid yet.");
+    if (request->credential.kind == S3_AUTH_V4_FORM) {
+        if (now_ms > claim->time_ms + S3_PRESIGN_SECONDS_MAX * UINT64_C(1000))
+            return S3_FAIL_SAY(failure, S3_ACCESS_DENIED,
+                               "Invalid according to Policy: Policy expired.");
+        return S3_OK;
+    }
     if (claim->expires_seconds == 0 || now_ms > claim->time_ms + expires_ms)
         return expired(request, failure, claim->time_ms + expires_ms, now_ms);
     return S3_OK;
@@ -261,6 +269,45 @@ static enum s3_error verify_v2(struct s3_request *request, struct slice secret, 
     return S3_OK;
 }
 
+/* StringToSignBytes of the answer: "65 79 4a ...". */
+static void add_bytes(struct s3_failure *failure, struct slice text)
+{
+    AUTO_VALUE(bytes) shown = {.max = S3_FAILURE_DETAIL_BYTES_MAX};
+    for (size_t i = 0; i < text.bytes; i++)
+        bytes_append_format(&shown, i == 0 ? "%02x" : " %02x", text.data[i]);
+    s3_failure_add(failure, "StringToSignBytes", bytes_slice(&shown));
+}
+
+/* What is signed is the policy as it was sent (S3 API Reference, "Authenticating Requests in
+ * Browser-Based Uploads Using POST"; version 2: User Guide, "Constructing a signature"). */
+static enum s3_error verify_form(struct s3_request *request, struct slice secret, bool known,
+                                 struct s3_signing_cache *cache, struct s3_failure *failure)
+{
+    const struct claim *claim = &request->claim;
+    uint8_t expected[32] = {0};
+    uint8_t provided[32] = {0};
+    bool readable;
+    if (request->credential.kind == S3_AUTH_V4_FORM) {
+        uint8_t key[S3_SIGNING_KEY_BYTES];
+        signing_key(cache, secret, &request->credential, key);
+        hmac_sha256(slice_of(key, sizeof key), claim->policy, expected);
+        OPENSSL_cleanse(key, sizeof key);
+        readable = text_parse_hex(claim->signature, provided, sizeof provided) == OK;
+    } else {
+        size_t bytes = 0;
+        hmac_sha1(secret, claim->policy, expected);
+        readable = text_parse_base64(claim->signature, provided, 20, &bytes) == OK && bytes == 20;
+    }
+    bool equal = CRYPTO_memcmp(expected, provided, sizeof expected) == 0;
+    if (!known)
+        return unknown_key(request, failure);
+    if (readable && equal)
+        return S3_OK;
+    enum s3_error error = mismatch(request, claim->policy, slice_of(NULL, 0), failure);
+    add_bytes(failure, claim->policy);
+    return error;
+}
+
 static enum s3_error check_unsigned_payload(const struct s3_request *request,
                                             struct s3_failure *failure)
 {
@@ -285,7 +332,9 @@ enum s3_error s3_auth_verify(struct s3_request *request, struct slice secret,
     if (!known)
         secret = slice_of_text(dummy_secret);
     TRY(check_time(request, now_ms, failure));
-    if (request->credential.kind == S3_AUTH_V2_QUERY)
+    if (request->form != NULL)
+        TRY(verify_form(request, secret, known, cache, failure));
+    else if (request->credential.kind == S3_AUTH_V2_QUERY)
         TRY(verify_v2(request, secret, known, failure));
     else
         TRY(verify_v4(request, secret, known, cache, failure));

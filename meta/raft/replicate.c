@@ -612,9 +612,11 @@ enum err raft_transfer_leader(struct raft *raft, uint64_t target)
         return FAIL(ERR_INVALID, "transfer to replica=%" PRIu64, target);
     if (raft->transfer_target != 0)
         return FAIL(ERR_BUSY, "leadership moves to replica=%" PRIu64, raft->transfer_target);
+    const struct raft_peer *peer = raft_peer_find(raft, target);
+    assert(peer != NULL); /* a leader has one for each other member */
     raft->transfer_target = target;
     raft->transfer_elapsed = 0;
-    advance_transfer(raft, raft_peer_find(raft, target));
+    advance_transfer(raft, peer);
     return OK;
 }
 

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "kv/memory.h"
 #include "meta/client.h"
-#include "meta/server.h"
+#include "meta/group.h"
 #include "runtime/runtime.h"
 #include "runtime/sync.h"
 #include <ftw.h>
@@ -95,17 +95,14 @@ static void bench_fiber(struct io *io, void *argument)
     struct bench *bench = argument;
     AUTO(metrics) metrics = metrics_new();
     AUTO_STRING directory = mem_format("%s/meta", bench->directory);
-    struct meta_server_options options = {.directory = directory,
-                                          .create = true,
-                                          .replica_id = 1,
-                                          .group_id = 1,
-                                          .kv = bench->kv,
-                                          .metrics = metrics};
-    struct meta_server *server = NULL;
-    enum err err = meta_server_start(io, &options, &server);
+    struct meta_group_options options = {
+        .create = true, .group_id = 1, .kv = bench->kv, .metrics = metrics};
+    struct meta_group_drive drive = {.directory = directory, .usable = true};
+    struct meta_group *group = NULL;
+    enum err err = meta_group_start(io, &options, &drive, 1, &group);
     if (err != OK)
         die("start", err);
-    bench->client = meta_client_new(server);
+    bench->client = meta_client_new(group);
     struct bucket bucket;
     err = meta_bucket_create(io, bench->client, SLICE_LITERAL("bench"), SLICE_LITERAL("me"),
                              SLICE_LITERAL(""), &bucket);
@@ -122,7 +119,7 @@ static void bench_fiber(struct io *io, void *argument)
         fwrite(text.data, 1, text.bytes, stdout);
     }
     meta_client_free(bench->client);
-    meta_server_stop(io, server);
+    meta_group_stop(io, group);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *walk)

@@ -22,7 +22,7 @@ enum { FIBERS_MAX = 64, BLOCKS_MAX = 20000, SAMPLES_MAX = 1 << 20 };
 struct bench {
     const char *directory;
     double seconds;
-    struct meta_server *server;
+    struct meta_group *server;
     struct metrics *metrics;
     struct buf_pool *pool;
     struct storage *storage;
@@ -134,8 +134,6 @@ static void run(struct io *io, void *argument)
                                       .kv = kv_provider_rocks(),
                                       .metrics = bench->metrics,
                                       .checks_mounts = true};
-    struct storage_identity identity = {.node_id = 1};
-    check(storage_format(io, &options, &identity), "format");
     check(storage_open(io, &options, &bench->storage), "open");
     AUTO(meta_client) meta = meta_client_new(bench->server);
     check(storage_start(io, bench->storage, meta), "start");

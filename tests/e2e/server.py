@@ -38,6 +38,8 @@ class Server:
         self.directories = [directory] if isinstance(directory, (str, pathlib.Path)) else list(directory)
         self.log_path = pathlib.Path(log)
         self.flags = list(flags)
+        self.scheme = "http"
+        self.ca = None  # the certificate that clients trust, with HTTPS
         self.port = 0
         self.admin_port = 0
         self.process = None
@@ -72,7 +74,8 @@ class Server:
             if time.monotonic() > until:
                 raise TimeoutError(f"not ready after {START_SECONDS_MAX} s:\n{text}\n{self.log()[-4000:]}")
             time.sleep(0.005)
-        self.port = int(re.search(r"^s3: http://127\.0\.0\.1:(\d+)$", text, re.M)[1])
+        self.scheme, port = re.search(r"^s3: (https?)://127\.0\.0\.1:(\d+)$", text, re.M).groups()
+        self.port = int(port)
         self.admin_port = int(re.search(r"^admin: http://127\.0\.0\.1:(\d+)$", text, re.M)[1])
         while not self.is_ready():
             assert time.monotonic() < until, "printed ready, but /health/ready does not say so"
@@ -101,12 +104,13 @@ class Server:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
-    def admin(self, path):
+    def admin(self, path, method="GET"):
         """Status and text of the admin listener."""
+        call = urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}", method=method)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=10) as response:
+            with urllib.request.urlopen(call, timeout=10) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -151,6 +155,7 @@ class Server:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             config=botocore.config.Config(**config),
+            verify=None if self.ca is None else str(self.ca),
         )
 
 

@@ -88,7 +88,7 @@ class Aws:
             "AWS_ENDPOINT_URL": server.url,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        } | ({"AWS_CA_BUNDLE": str(server.ca)} if server.ca else {})
         self.program = os.path.join(os.path.dirname(sys.executable), "aws")
 
     def run(self, *arguments):
@@ -133,7 +133,11 @@ class Boto3:
 
     def __init__(self, server, _folder):
         self.s3 = boto3.client(
-            "s3", endpoint_url=server.url, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY
+            "s3",
+            endpoint_url=server.url,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            verify=str(server.ca) if server.ca else None,
         )
 
     def make_bucket(self, bucket):
@@ -183,7 +187,8 @@ class S3cmd:
         endpoint = f"127.0.0.1:{server.port}"
         self.config.write_text(
             f"[default]\naccess_key = {ACCESS_KEY}\nsecret_key = {SECRET_KEY}\n"
-            f"host_base = {endpoint}\nhost_bucket = {endpoint}\nuse_https = False\n"
+            f"host_base = {endpoint}\nhost_bucket = {endpoint}\n"
+            + (f"use_https = True\nsignurl_use_https = True\nca_certs_file = {server.ca}\n" if server.ca else "use_https = False\n")
         )
 
     def run(self, *arguments):
@@ -241,7 +246,7 @@ class Rclone:
             "RCLONE_CONFIG_SHALE_ENDPOINT": server.url,
             "RCLONE_CONFIG_SHALE_ACCESS_KEY_ID": ACCESS_KEY,
             "RCLONE_CONFIG_SHALE_SECRET_ACCESS_KEY": SECRET_KEY,
-        }
+        } | ({"RCLONE_CA_CERT": str(server.ca)} if server.ca else {})
 
     def run(self, *arguments):
         return call("rclone", *arguments, environment=self.environment)

@@ -132,7 +132,7 @@ def names_damage(log, relative):
 
 
 def is_rocksdb(relative):
-    return relative.parent.name == "index" or relative.parent.parent.name == "state"
+    return relative.parent.parent.name in ("index", "state")
 
 
 def check_reads(server, relative):

@@ -283,6 +283,7 @@ RAW_CHUNKS = {
 def test_malformed_chunks(hostile, case):
     body = RAW_CHUNKS[case]
     headers = {"content-encoding": "aws-chunked", "x-amz-trailer": CRC, "content-length": str(len(body))}
+    headers["x-amz-decoded-content-length"] = "3"
     with Connection(hostile) as connection:
         answer = connection.request(
             "PUT", encode_path("bucket", "k"), (), headers, [body], wire.CHUNKS_UNSIGNED_TRAILER
@@ -296,7 +297,7 @@ def test_malformed_chunks(hostile, case):
     "body", [b"zz\r\n", b"-1\r\nabc\r\n0\r\n\r\n", b"5\r\nabc\r\n0\r\n\r\n", b"ffffffffffffffff1\r\n"]
 )
 def test_malformed_transfer_coding(hostile, body):
-    headers = {"transfer-encoding": "chunked", "x-amz-trailer": CRC}
+    headers = {"transfer-encoding": "chunked", "x-amz-trailer": CRC, "x-amz-decoded-content-length": "3"}
     with Connection(hostile) as connection:
         head, _ = connection.signed_head(
             "PUT", encode_path("bucket", "k"), (), headers, wire.CHUNKS_UNSIGNED_TRAILER

@@ -88,15 +88,15 @@ static void build(const struct s3_chunked_options *options, struct slice runs, s
     struct s3_chunk_signing signing = start_of_chain();
     struct s3_chunk_signing *chain = options->signing == NULL ? NULL : &signing;
     const struct s3_header trailer = {SLICE_LITERAL("x-a"), SLICE_LITERAL("1")};
-    uint8_t filled[S3_CHUNK_SIGNED_BYTES_MIN];
+    uint8_t filled[S3_CHUNK_BYTES_MIN];
     while (runs.bytes > 1) {
         struct slice run = slice_first(slice_skip(runs, 1), runs.data[0] + 1u);
         runs = slice_skip(runs, run.bytes + 1);
-        /* All signed chunks but the last have a least size: repeat the run up to it. */
+        /* All chunks but the last have a least size: repeat the run up to it. */
         bool is_last = runs.bytes <= 1;
         for (size_t i = 0; i < sizeof filled; i++)
             filled[i] = run.data[i % run.bytes];
-        if (chain != NULL && !is_last)
+        if (!is_last)
             run = slice_of(filled, sizeof filled);
         s3_signer_chunk(chain, run, body);
     }

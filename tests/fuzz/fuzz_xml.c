@@ -66,6 +66,37 @@ static void print_policy(struct bytes *out, const struct body_access_control_pol
     }
 }
 
+/* What is accepted comes back from its encoding, field by field, and can be asked. */
+static void check_rules(const struct body_cors *cors)
+{
+    AUTO_VALUE(bytes) stored = {.max = body_bytes_max(BODY_CORS)};
+    cors_encode(&stored, cors->fields, cors->field_count);
+    assert(!stored.overflow);
+    struct cors_reader reader;
+    enum err err = cors_read(bytes_slice(&stored), &reader);
+    assert(err == OK);
+    uint64_t count = reader.left;
+    struct cors_field field;
+    while (cors_next(&reader, &field))
+        count--;
+    assert(count == 0);
+    struct cors_question question = {.origin = field.text, .method = SLICE_LITERAL("GET")};
+    struct cors_grant grant = {0};
+    (void)cors_ask(bytes_slice(&stored), &question, &grant);
+    cors_grant_deinit(&grant);
+}
+
+static void print_cors(struct bytes *out, const struct body_cors *cors)
+{
+    assert(cors->field_count > 0);
+    for (uint32_t i = 0; i < cors->field_count; i++) {
+        bytes_append_format(out, "%d ", cors->fields[i].kind);
+        print_slice(out, cors->fields[i].text);
+    }
+    if (cors_check(cors->fields, cors->field_count, NULL) == S3_OK)
+        check_rules(cors);
+}
+
 static void print_body(struct bytes *out, const struct body *body)
 {
     switch (body->kind) {
@@ -80,6 +111,8 @@ static void print_body(struct bytes *out, const struct body *body)
         return print_policy(out, &body->access_control_policy);
     case BODY_TAGGING:
         return print_tags(out, &body->tagging);
+    case BODY_CORS:
+        return print_cors(out, &body->cors);
     }
 }
 

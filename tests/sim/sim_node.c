@@ -1,9 +1,11 @@
 /* The whole node in the simulator: S3 requests, signed like a client's, against gateway,
  * metadata and storage on a simulated disk, through power cuts, kills and orderly stops at random
  * events, with disks that fail, fill up or hang for a while in some lives. A last life without
- * faults looks whether nothing is left that no object needs.
+ * faults looks whether nothing is left that no object needs. With several drives (--drives, else
+ * the seed decides) some are hurt at random moments, never more at a time than the redundancy
+ * bears; at the end everything is whole, and readable with that many drives taken away.
  *
- * sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]
+ * sim_node [--seeds N] [--base SEED] [--lives N] [--drives N] [--mutant NAME] [--verbose]
  *
  * Each key belongs to one client fiber, so what a key may hold is a short list: the last
  * acknowledged state, and the states of requests since then whose outcome nobody was told.
@@ -12,26 +14,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "cli/node.h"
-#include "gateway/exchange_memory.h"
-#include "kv/memory.h"
-#include "runtime/sim.h"
 #include "runtime/sync.h"
-#include "s3/date.h"
-#include "s3/signer.h"
+#include "sim_drives.h"
 #include "storaged/server.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
 enum {
-    REACTORS = 2,
-    CLIENTS = 4,
-    KEYS_PER_CLIENT = 6,
-    CANDIDATES_MAX = 64,
-    ANSWER_BYTES_MAX = 16 << 20,
-    PART_BYTES_MIN = 5 << 20,
-    UPLOADS_MAX = 1024,
+    READ_SETS = 2,      /* of drives taken away at the end */
+    OUT_SECONDS = 40,   /* a drive that is away so long is rebuilt */
+    READY_SECONDS = 60, /* until reads and writes must succeed */
     /* Longer than the metadata keeps blocks of writers that went away. */
     INTENT_SECONDS = 20 * 60,
 };
@@ -55,7 +45,7 @@ static const struct sim_fault disk_faults[] = {
 };
 enum { DISK_FAULT_COUNT = sizeof disk_faults / sizeof disk_faults[0] };
 
-/* Each removes one sync; the run must then fail (tests/tools/mutants.sh). */
+/* Disks that lie; the run must then fail (tests/tools/mutants.sh). */
 static const struct mutant {
     const char *name;
     struct sim_fault fault;
@@ -68,147 +58,33 @@ static const struct mutant {
 };
 enum { MUTANT_COUNT = sizeof mutants / sizeof mutants[0] };
 
-static const char access_key[] = "SIMULATOR";
-static const char secret_key[] = "simulator-secret";
-
-/* What a key may hold: bytes made from a seed, or nothing. */
-struct content {
-    bool exists;
-    bool late; /* a write of this life without outcome: it may still take effect */
-    uint64_t seed;
-    uint32_t bytes;
-    uint32_t parts; /* of a multipart upload, else 0 */
-};
-
-/* Made and not known to be ended. */
-struct open_upload {
-    const struct key_state *key;
-    char *id;
-};
-
-struct key_state {
-    char name[64]; /* percent-encoded already */
-    struct content candidates[CANDIDATES_MAX];
-    uint32_t candidate_count;
-};
-
-struct world {
-    struct sim *sim;
-    struct sim_machine *machine;
-    struct kv_memory_world *stores;
-    struct metrics *metrics;
-    struct node *node;
-    struct key_state keys[CLIENTS * KEYS_PER_CLIENT];
-    uint64_t next_seed;
-    uint64_t acknowledged, unknown, refused, verified;
-    struct open_upload uploads[UPLOADS_MAX];
-    uint32_t upload_count;
-    const struct mutant *mutant;
-    bool faulty; /* the disk fails in this life */
-    bool bucket_made;
-    bool running; /* clients go on */
-    bool ended;   /* the node fiber is through */
-    bool auditing;
-    bool verbose;
-};
-
-/* One draw per use, from the simulator's own randomness. */
-static uint64_t draw(struct world *world, uint64_t bound)
-{
-    return sim_draw(world->sim, bound);
-}
-
-static void die(struct world *world, const char *what, const char *key)
-{
-    fprintf(stderr, "sim_node: %s key=%s now_ns=%llu events=%llu\n", what, key,
-            (unsigned long long)sim_now_ns(world->sim),
-            (unsigned long long)sim_event_count(world->sim));
-    abort();
-}
-
-/* splitmix64: content bytes from a seed. */
-static void fill(uint8_t *out, uint32_t bytes, uint64_t seed)
-{
-    for (uint32_t at = 0; at < bytes; at += 8) {
-        seed += UINT64_C(0x9e3779b97f4a7c15);
-        uint64_t z = seed;
-        z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-        z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-        z ^= z >> 31;
-        uint32_t count = bytes - at < 8 ? bytes - at : 8;
-        memcpy(out + at, &z, count);
-    }
-}
-
 static bool content_matches(const struct content *content, struct slice body)
 {
     if (!content->exists || content->bytes != body.bytes)
         return false;
     uint8_t *expected = mem_alloc(content->bytes + 8);
-    fill(expected, content->bytes, content->seed);
+    content_fill(expected, content->bytes, content->seed);
     bool same = body.bytes == 0 || memcmp(expected, body.data, body.bytes) == 0;
     mem_free(expected);
     return same;
 }
 
-/* --- requests --- */
-
-struct request {
-    const char *method;
-    const char *target;
-    struct slice body;
-    const char *copy_source; /* or NULL */
-    const char *if_none_match;
-};
-
 /* Serve one signed request. *out_status is 0 when no answer was given. */
 static void perform(struct io *io, struct world *world, const struct request *request,
                     struct memory_exchange *memory, unsigned *out_status)
 {
-    uint64_t now_ms = io_wall_ms(io);
-    char date[S3_DATE_BASIC_CHARS + 1];
-    char length[24];
-    s3_date_format_basic(now_ms, date);
-    snprintf(length, sizeof length, "%zu", request->body.bytes);
-    memory_exchange_init(memory, request->method, slice_of_text(request->target), request->body,
-                         ANSWER_BYTES_MAX);
-    memory->read_bytes_max = 1 + draw(world, 200000);
-    memory->read_delay_ns = draw(world, 3) == 0 ? draw(world, 2000000) : 0;
-    memory_exchange_header(memory, "host", SLICE_LITERAL("sim"));
-    memory_exchange_header(memory, "x-amz-date", slice_of_text(date));
-    memory_exchange_header(memory, "x-amz-content-sha256", SLICE_LITERAL("UNSIGNED-PAYLOAD"));
-    if (request->body.bytes > 0 || strcmp(request->method, "PUT") == 0)
-        memory_exchange_header(memory, "content-length", slice_of_text(length));
-    if (request->copy_source != NULL)
-        memory_exchange_header(memory, "x-amz-copy-source", slice_of_text(request->copy_source));
-    if (request->if_none_match != NULL)
-        memory_exchange_header(memory, "if-none-match", slice_of_text(request->if_none_match));
-    struct s3_signer signer = {.access_key = slice_of_text(access_key),
-                               .secret = slice_of_text(secret_key),
-                               .region = SLICE_LITERAL("us-east-1"),
-                               .now_ms = now_ms};
-    AUTO_VALUE(bytes) authorization = {.max = 4096};
-    s3_signer_authorize(&signer, &memory->exchange.head, &authorization, NULL);
-    memory_exchange_header(memory, "authorization", bytes_slice(&authorization));
-    AUTO_VALUE(s3_failure) failure = {0};
-    if (memory_exchange_ready(memory, &failure) != S3_OK)
-        die(world, "head refused", request->target);
-    memory->exchange.request_id = draw(world, UINT64_MAX);
-    memory->exchange.started_ns = io_now_ns(io);
-    gateway_serve(io, node_gateway(world->node), &memory->exchange);
-    *out_status = memory->exchange.responded ? memory->exchange.status : 0;
-    if (world->verbose) {
-        struct slice said = slice_first(bytes_slice(&memory->answer), *out_status >= 400 ? 300 : 0);
-        fprintf(stderr, "%llu %s %s %zu -> %u %.*s\n", (unsigned long long)sim_now_ns(world->sim),
-                request->method, request->target, request->body.bytes, *out_status,
-                SLICE_PRINT(said));
+    struct requester requester = {
+        .sim = world->sim, .node = world->node, .verbose = world->verbose};
+    request_perform(io, &requester, request, memory, out_status);
+    bool allowed = *out_status < 500 || *out_status == 503 || *out_status == 507;
+    /* Two of four drives gone at once are no quorum: what was under way stays unknown. */
+    if (world->drive_count == 4 && world->auto_recover && strcmp(request->method, "GET") != 0)
+        allowed = true;
+    if (world->drive_count > 1 && !allowed && !io_canceled(io)) {
+        fprintf(stderr, "sim_node: status %u %.*s\n", *out_status,
+                SLICE_PRINT(slice_first(bytes_slice(&memory->answer), 400)));
+        die(world, "an answer that no fault of a drive allows", request->target);
     }
-    bytes_deinit(&memory->exchange.headers);
-    memory->exchange.headers = (struct bytes){0};
-    for (uint32_t i = 0; i < memory->exchange.head.header_count; i++)
-        memory->headers[i] = (struct s3_header){0}; /* they pointed into this frame */
-    if (*out_status == 0 || *out_status >= 500)
-        (void)io_sleep_ms(io, 20); /* a fenced node answers at once; canceled: the end comes */
 }
 
 /* --- what a key may hold --- */
@@ -244,7 +120,7 @@ static void key_found(struct key_state *key, struct content content)
 /* What was on its way when the process ended has taken effect or never will. */
 static void keys_settle(struct world *world)
 {
-    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++)
+    for (unsigned i = 0; i < KEYS; i++)
         for (uint32_t k = 0; k < world->keys[i].candidate_count; k++)
             world->keys[i].candidates[k].late = false;
 }
@@ -332,7 +208,7 @@ static void put_object(struct io *io, struct world *world, struct key_state *key
     content.bytes = draw_bytes(world);
     bool conditional = draw(world, 10) == 0;
     uint8_t *body = mem_alloc(content.bytes + 8);
-    fill(body, content.bytes, content.seed);
+    content_fill(body, content.bytes, content.seed);
     char target[160];
     key_target(key, target, sizeof target, "");
     struct request put = {.method = "PUT",
@@ -344,6 +220,8 @@ static void put_object(struct io *io, struct world *world, struct key_state *key
     perform(io, world, &put, &memory, &status);
     memory_exchange_deinit(&memory);
     mem_free(body);
+    if (status == 404)
+        die(world, "acknowledged bucket lost", key->name);
     key_outcome(io, world, key, status, content);
 }
 
@@ -440,7 +318,7 @@ static void multipart(struct io *io, struct world *world, struct key_state *key)
     world->uploads[world->upload_count++] =
         (struct open_upload){.key = key, .id = mem_format("%s", upload)};
     uint8_t *body = mem_alloc(content.bytes + 8);
-    fill(body, content.bytes, content.seed);
+    content_fill(body, content.bytes, content.seed);
     AUTO_VALUE(bytes) complete = {.max = 4096};
     bytes_append_text(&complete, "<CompleteMultipartUpload>");
     for (unsigned i = 0; i < part_count && status == 200; i++) {
@@ -528,7 +406,7 @@ static void make_bucket(struct io *io, struct world *world)
 
 static void verify_all(struct io *io, struct world *world)
 {
-    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT && !io_canceled(io); i++)
+    for (unsigned i = 0; i < KEYS && !io_canceled(io); i++)
         key_verify(io, world, &world->keys[i]);
 }
 
@@ -565,10 +443,10 @@ static void abort_uploads(struct io *io, struct world *world)
 }
 
 /* Copies share the blocks of what they were made from, which has the same seed. */
-static uint64_t records_wanted(struct world *world)
+static uint64_t blocks_wanted(struct world *world)
 {
     uint64_t count = 0;
-    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++) {
+    for (unsigned i = 0; i < KEYS; i++) {
         const struct content *content = &world->keys[i].candidates[0];
         if (world->keys[i].candidate_count != 1)
             die(world, "outcome is not known after reading", world->keys[i].name);
@@ -582,51 +460,105 @@ static uint64_t records_wanted(struct world *world)
     return count;
 }
 
-/* Nothing is left on the drive but what objects need. */
+/* Nothing is left on the drives but what objects need. */
 static void audit(struct io *io, struct world *world)
 {
     abort_uploads(io, world);
     for (unsigned i = 0; i < INTENT_SECONDS && !io_canceled(io); i++)
         (void)io_sleep_ms(io, 1000); /* never canceled here */
-    struct storage *storage = node_storage(world->node);
-    if (storage_collect(io, storage) != OK)
+    if (storage_collect(io, node_storage(world->node)) != OK)
         die(world, "collection fails", "");
     (void)io_sleep_ms(io, 1000); /* rows on their way to the index */
-    struct drive_status status;
-    if (storage_drives(io, storage, &status, 1) != 1 || status.fenced)
-        die(world, "drive is not there", "");
-    uint64_t wanted = records_wanted(world);
-    if (status.record_count != wanted) {
-        fprintf(stderr, "sim_node: records=%llu wanted=%llu\n",
-                (unsigned long long)status.record_count, (unsigned long long)wanted);
-        die(world, "orphans, or records lost", "");
+    drives_audit(io, world, blocks_wanted(world));
+}
+
+/* What is there can be read, after a short while at most. */
+static void read_all(struct io *io, struct world *world)
+{
+    uint64_t until_ns = io_now_ns(io) + READY_SECONDS * IO_NS_PER_S;
+    for (unsigned i = 0; i < KEYS && !io_canceled(io);) {
+        uint64_t before = world->verified;
+        key_verify(io, world, &world->keys[i]);
+        if (world->verified > before)
+            i++;
+        else if (io_now_ns(io) >= until_ns && !io_canceled(io))
+            die(world, "object cannot be read", world->keys[i].name);
     }
+}
+
+/* Writes are taken, after a short while at most. */
+static void write_some(struct io *io, struct world *world)
+{
+    uint64_t until_ns = io_now_ns(io) + READY_SECONDS * IO_NS_PER_S;
+    for (uint64_t before = world->acknowledged;
+         world->acknowledged == before && !io_canceled(io);) {
+        put_object(io, world, &world->keys[draw(world, KEYS)]);
+        if (io_now_ns(io) >= until_ns && !io_canceled(io))
+            die(world, "nothing can be written", "");
+    }
+}
+
+static void serve(struct io *io, struct world *world)
+{
+    while (!world->bucket_made && !io_canceled(io) && world->running)
+        make_bucket(io, world);
+    switch (world->purpose) {
+    case PURPOSE_SERVE:
+        verify_all(io, world);
+        serve_clients(io, world);
+        break;
+    case PURPOSE_MEND:
+        read_all(io, world);
+        write_some(io, world);
+        drives_become_whole(io, world);
+        break;
+    case PURPOSE_AUDIT:
+        if (world->drive_count > 1)
+            drives_become_whole(io, world);
+        verify_all(io, world);
+        audit(io, world);
+        break;
+    case PURPOSE_READ:
+        read_all(io, world);
+        break;
+    }
+}
+
+static struct node_options node_options(struct world *world, const char *directories[DRIVES_MAX])
+{
+    for (unsigned i = 0; i < world->drive_count; i++)
+        directories[i] = world->drives[i].directory;
+    struct node_options options = {
+        .directories = directories,
+        .directory_count = world->drive_count,
+        .kv = kv_memory_provider(world->stores),
+        .metrics = world->metrics,
+        .root_user = sim_access_key,
+        .root_password = sim_secret_key,
+        .storage_segment_bytes = 160 << 20,
+        .log_segment_bytes = 4 << 20,
+        .drive_bytes_min = 1 << 20,
+    };
+    if (world->drive_count > 1) {
+        options.storage_segment_bytes = 16 << 20;
+        options.checks_mounts = true;
+        options.auto_recover = world->auto_recover && world->purpose != PURPOSE_READ;
+        options.out_s = OUT_SECONDS;
+        options.out_no_spare_s = OUT_SECONDS;
+    }
+    return options;
 }
 
 static void node_fiber(struct io *io, void *argument)
 {
     struct world *world = argument;
-    const char *directory = "/data";
-    struct node_options options = {
-        .directories = &directory,
-        .directory_count = 1,
-        .kv = kv_memory_provider(world->stores),
-        .metrics = world->metrics,
-        .root_user = access_key,
-        .root_password = secret_key,
-        .storage_segment_bytes = 160 << 20,
-        .log_segment_bytes = 4 << 20,
-        .drive_bytes_min = 1 << 20,
-    };
+    const char *directories[DRIVES_MAX];
+    struct node_options options = node_options(world, directories);
     enum err err = node_start(io, &options, &world->node);
     if (err == OK) {
-        while (!world->bucket_made && !io_canceled(io) && world->running)
-            make_bucket(io, world);
-        verify_all(io, world);
-        if (world->auditing)
-            audit(io, world);
-        else
-            serve_clients(io, world);
+        if (world->drive_count == 2)
+            drives_note_voter(io, world);
+        serve(io, world);
         struct node *node = world->node;
         world->node = NULL;
         node_stop(io, node);
@@ -658,7 +590,7 @@ static uint64_t draw_for_kv(void *context, uint64_t bound)
     return draw(context, bound);
 }
 
-static void run_until(struct world *world, uint64_t events, uint64_t until_ns)
+void run_until(struct world *world, uint64_t events, uint64_t until_ns)
 {
     struct cut cut = {.world = world, .at_event = sim_event_count(world->sim) + events};
     sim_run(world->sim, cut_reached, &cut, until_ns);
@@ -671,8 +603,6 @@ static void run_with_fault(struct world *world, uint64_t life_events, uint64_t u
     sim_set_fault(world->machine, &disk_faults[draw(world, DISK_FAULT_COUNT)]);
     run_until(world, draw(world, 2) == 0 ? draw(world, 30) : draw(world, life_events), until_ns);
     sim_clear_faults(world->machine);
-    if (world->mutant != NULL)
-        sim_set_fault(world->machine, &world->mutant->fault);
     run_until(world, draw(world, life_events), until_ns);
 }
 
@@ -704,8 +634,9 @@ static void end_life(struct world *world, enum ending ending, uint64_t until_ns)
     sim_power_on(world->machine);
 }
 
-static void begin_life(struct world *world)
+static void begin_life(struct world *world, enum purpose purpose)
 {
+    world->purpose = purpose;
     world->running = true;
     world->ended = false;
     world->node = NULL;
@@ -717,36 +648,62 @@ static void begin_life(struct world *world)
 static void live(struct world *world, enum ending ending)
 {
     /* With a mutant nothing else is to be the reason of a failure. */
-    world->faulty = world->mutant == NULL && draw(world, 3) == 0;
-    begin_life(world);
+    world->faulty = !world->lies && draw(world, world->drive_count == 1 ? 3 : 2) == 0;
+    begin_life(world, PURPOSE_SERVE);
     uint64_t until_ns = sim_now_ns(world->sim) + LIFE_NS_MAX;
     /* Half the cuts fall into the start: formatting, recovery, the first entries. */
     uint64_t life_events = draw(world, 2) == 0 ? 1500 : 12000;
-    if (world->faulty)
+    if (world->drive_count > 1)
+        life_events += life_events / 4 * world->drive_count;
+    if (!world->faulty)
+        run_until(world, draw(world, life_events), until_ns);
+    else if (world->drive_count == 1)
         run_with_fault(world, life_events, until_ns);
     else
-        run_until(world, draw(world, life_events), until_ns);
+        drives_hurt_while_running(world, life_events, until_ns);
     if (world->ended && !world->faulty)
         die(world, "node ended by itself", "");
     end_life(world, ending, until_ns + LIFE_NS_MAX);
+    if (!world->lies)
+        sim_clear_faults(world->machine);
     world->faulty = false;
 }
 
-/* Read everything, and count what the drive holds. Writers would hold open leases here, whose
- * orphans are not collected yet. */
-static void live_audit(struct world *world)
+/* Until its end. */
+static void live_quietly(struct world *world, enum purpose purpose)
 {
-    world->auditing = true;
-    begin_life(world);
+    begin_life(world, purpose);
     uint64_t until_ns = sim_now_ns(world->sim) + AUDIT_NS_MAX;
     if (!sim_run(world->sim, life_ended, world, until_ns))
-        die(world, "audit does not end", "");
+        die(world, "life does not end", "");
     sim_stop(world->machine);
+}
+
+static void between_lives(struct world *world)
+{
+    drives_put_back(world);
+    if (drives_are_hurt(world) && draw(world, 2) == 0) {
+        live_quietly(world, PURPOSE_MEND);
+        sim_power_on(world->machine);
+    }
+    if (world->drive_count > 1 && draw(world, 2) == 0)
+        drives_hurt_while_off(world);
+}
+
+/* Everything can be read with any drives gone that the redundancy bears. */
+static void read_without_some(struct world *world)
+{
+    for (unsigned i = 0; i < READ_SETS; i++) {
+        sim_power_on(world->machine);
+        drives_take_away(world);
+        live_quietly(world, PURPOSE_READ);
+        drives_put_back(world);
+    }
 }
 
 static enum ending draw_ending(struct world *world)
 {
-    if (world->mutant != NULL)
+    if (world->lies)
         return POWER_CUT; /* which alone shows that a sync is missing */
     switch (draw(world, 5)) {
     case 0:
@@ -763,45 +720,89 @@ static void write_line(void *context, enum log_level level, const char *line)
 {
     const struct world *world = context;
     (void)level;
-    if (world->verbose || (!world->faulty && sim_is_on(world->machine)))
+    bool wanted = world->faulty || drives_are_hurt(world) || world->purpose == PURPOSE_READ;
+    if (world->verbose || (!wanted && sim_is_on(world->machine)))
         fprintf(stderr, "%s\n", line);
 }
 
-static uint64_t run_seed(uint64_t seed, unsigned lives, const struct mutant *mutant, bool verbose,
-                         struct world *totals)
+struct run {
+    unsigned lives;
+    unsigned drives; /* 0: the seed decides */
+    const struct mutant *mutant;
+    bool verbose;
+};
+
+static unsigned drives_of_seed(uint64_t seed)
 {
-    struct world world = {.verbose = verbose, .next_seed = seed << 20, .mutant = mutant};
+    static const unsigned char counts[] = {1, 6, 3, 4, 1, 2, 6, 5, 1, 8};
+    return counts[seed % (sizeof counts / sizeof counts[0])];
+}
+
+static void add_totals(struct world *totals, const struct world *world)
+{
+    totals->acknowledged += world->acknowledged;
+    totals->unknown += world->unknown;
+    totals->refused += world->refused;
+    totals->verified += world->verified;
+    totals->hurts += world->hurts;
+    totals->mended += world->mended;
+}
+
+static void make_world(struct world *world, uint64_t seed, const struct run *run)
+{
     struct sim_options options = {
         .seed = seed,
         .latency_spike_ppm = seed % 4 == 1 ? 2000 : 0,
-        .disk_bytes = seed % 4 == 2 ? UINT64_C(96) << 20 : 0, /* fills up */
+        .disk_bytes =
+            seed % 4 == 2 && world->drive_count == 1 ? UINT64_C(96) << 20 : 0, /* fills up */
     };
-    log_set_sink(write_line, &world);
-    world.sim = sim_new(&options);
-    world.machine = sim_machine_new(world.sim, REACTORS);
-    if (mutant != NULL)
-        sim_set_fault(world.machine, &mutant->fault);
-    world.stores = kv_memory_world_new();
-    world.metrics = metrics_new();
-    for (unsigned i = 0; i < CLIENTS * KEYS_PER_CLIENT; i++) {
-        snprintf(world.keys[i].name, sizeof world.keys[i].name, "client%u/key%%20%u",
+    log_set_sink(write_line, world);
+    world->sim = sim_new(&options);
+    world->machine = sim_machine_new(world->sim, REACTORS);
+    if (run->mutant != NULL)
+        sim_set_fault(world->machine, &run->mutant->fault);
+    world->stores = kv_memory_world_new();
+    world->metrics = metrics_new();
+    for (unsigned i = 0; i < KEYS; i++) {
+        snprintf(world->keys[i].name, sizeof world->keys[i].name, "client%u/key%%20%u",
                  i / KEYS_PER_CLIENT, i % KEYS_PER_CLIENT);
-        key_acknowledge(&world.keys[i], (struct content){0});
+        key_acknowledge(&world->keys[i], (struct content){0});
     }
-    for (unsigned life = 0; life < lives; life++)
-        live(&world, life + 1 == lives ? ORDERLY : draw_ending(&world));
-    live_audit(&world);
-    for (uint32_t i = 0; i < world.upload_count; i++)
-        mem_free(world.uploads[i].id);
-    uint64_t hash = sim_trace_hash(world.sim);
-    totals->acknowledged += world.acknowledged;
-    totals->unknown += world.unknown;
-    totals->refused += world.refused;
-    totals->verified += world.verified;
-    metrics_free(world.metrics);
-    kv_memory_world_free(world.stores);
-    sim_free(world.sim);
+    drives_name(world);
+    drives_prepare(world);
+}
+
+static void free_world(struct world *world)
+{
+    for (uint32_t i = 0; i < world->upload_count; i++)
+        mem_free(world->uploads[i].id);
+    metrics_free(world->metrics);
+    kv_memory_world_free(world->stores);
+    sim_free(world->sim);
     log_set_sink(NULL, NULL);
+}
+
+static uint64_t run_seed(uint64_t seed, const struct run *run, struct world *totals)
+{
+    struct world world = {.verbose = run->verbose,
+                          .next_seed = seed << 20,
+                          .lies = run->mutant != NULL,
+                          .drive_count = run->drives,
+                          .auto_recover = seed / 10 % 2 == 1};
+    if (run->drives == 0)
+        world.drive_count = run->mutant != NULL ? 1 : drives_of_seed(seed);
+    make_world(&world, seed, run);
+    for (unsigned life = 0; life < run->lives; life++) {
+        live(&world, life + 1 == run->lives ? ORDERLY : draw_ending(&world));
+        between_lives(&world);
+    }
+    drives_put_back(&world);
+    live_quietly(&world, PURPOSE_AUDIT);
+    if (world.drive_count > 1)
+        read_without_some(&world);
+    uint64_t hash = sim_trace_hash(world.sim);
+    add_totals(totals, &world);
+    free_world(&world);
     return hash;
 }
 
@@ -829,40 +830,47 @@ static const struct mutant *find_mutant(const char *name)
 
 int main(int argc, char **argv)
 {
-    uint64_t seeds = 20, base = 1, lives = 3;
-    const struct mutant *mutant = NULL;
-    bool verbose = false;
+    uint64_t seeds = 20, base = 1;
+    struct run run = {.lives = 3};
     for (int i = 1; i < argc; i++) {
         const char *next = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--verbose") == 0)
-            verbose = true;
+            run.verbose = true;
         else if (strcmp(argv[i], "--seeds") == 0)
             seeds = number(next), i++;
         else if (strcmp(argv[i], "--base") == 0)
             base = number(next), i++;
         else if (strcmp(argv[i], "--lives") == 0)
-            lives = number(next), i++;
+            run.lives = (unsigned)number(next), i++;
+        else if (strcmp(argv[i], "--drives") == 0)
+            run.drives = (unsigned)number(next), i++;
         else if (strcmp(argv[i], "--mutant") == 0)
-            mutant = find_mutant(next), i++;
+            run.mutant = find_mutant(next), i++;
         else {
-            puts("sim_node [--seeds N] [--base SEED] [--lives N] [--mutant NAME] [--verbose]");
+            puts("sim_node [--seeds N] [--base SEED] [--lives N] [--drives N] [--mutant NAME] "
+                 "[--verbose]");
             return strcmp(argv[i], "--help") == 0 ? 0 : 2;
         }
     }
-    log_set_level(verbose ? LOG_DEBUG : LOG_ERROR);
+    if (run.drives > DRIVES_MAX) {
+        fprintf(stderr, "sim_node: at most %d drives\n", DRIVES_MAX);
+        return 2;
+    }
+    log_set_level(run.verbose ? LOG_DEBUG : LOG_ERROR);
     struct world totals = {0};
     for (uint64_t seed = base; seed < base + seeds; seed++) {
         fprintf(stderr, "seed %llu\r", (unsigned long long)seed);
-        uint64_t hash = run_seed(seed, (unsigned)lives, mutant, verbose, &totals);
-        if (seed == base && run_seed(seed, (unsigned)lives, mutant, verbose, &totals) != hash) {
+        uint64_t hash = run_seed(seed, &run, &totals);
+        if (seed == base && run_seed(seed, &run, &totals) != hash) {
             fprintf(stderr, "sim_node: seed %llu is not deterministic\n", (unsigned long long)seed);
             return 1;
         }
     }
     printf("sim_node: %llu seeds, %llu writes acknowledged, %llu unknown, %llu refused, %llu reads "
-           "verified\n",
+           "verified, %llu drives hurt, %llu times whole again\n",
            (unsigned long long)seeds, (unsigned long long)totals.acknowledged,
            (unsigned long long)totals.unknown, (unsigned long long)totals.refused,
-           (unsigned long long)totals.verified);
+           (unsigned long long)totals.verified, (unsigned long long)totals.hurts,
+           (unsigned long long)totals.mended);
     return 0;
 }

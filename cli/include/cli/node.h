@@ -4,7 +4,7 @@
 #pragma once
 #include "gateway/gateway.h"
 #include "kv/kv.h"
-#include "meta/server.h"
+#include "meta/group.h"
 #include "runtime/metrics.h"
 #include "storaged/server.h"
 
@@ -25,12 +25,16 @@ struct node_options {
     uint64_t log_segment_bytes;     /* 0 = default */
     uint64_t drive_bytes_min;       /* 0 = default */
     bool checks_mounts;
+    uint32_t out_s, out_no_spare_s; /* of drives that stay away; 0 = storage_options' defaults */
+    struct redundancy redundancy;   /* of new blocks; zeros = by the number of drives */
+    bool accepts_loss;              /* start although more drives are gone than can be borne */
+    bool auto_recover;              /* meta_group_options.auto_recover */
 };
 
 /* Take the directories as they are: empty ones become drives of a new node, known ones are
  * opened and recovered, anything else is refused untouched. `io` is reactor 0 and becomes the
- * home of the metadata replica. Returns when the node can serve. Errors as storage_probe,
- * storage_open and meta_server_start, each with a log line for the operator. */
+ * home of the metadata replica. Returns when the node can serve. Errors as storage_open and
+ * meta_group_start, each with a log line for the operator. */
 enum err node_start(struct io *io, const struct node_options *options, struct node **out_node);
 /* Let running work end, flush, release. From reactor 0; no request may run any more. Frees the
  * node. */
@@ -38,7 +42,7 @@ void node_stop(struct io *io, struct node *node);
 
 struct gateway *node_gateway(struct node *node);
 struct storage *node_storage(struct node *node);
-struct meta_server *node_meta(struct node *node);
+struct meta_group *node_meta(struct node *node);
 bool node_ready(const struct node *node);
 /* Access key id of the root identity, and the file that holds a copy of its secret ("" when
  * the operator gave it). */

@@ -9,7 +9,10 @@
  * The library answers by itself, in HTML and without a request id, and closes, when: the request
  * line is malformed (400) or its version is not 1.x (505); a header line has no colon (400); the
  * head does not fit in the memory of a connection, 32 KiB (414, 431) or its Content-Length is not a
- * number (400) or too large (413); the chunked framing of a body breaks (400, 413). */
+ * number (400) or too large (413); the chunked framing of a body breaks (400, 413).
+ *
+ * With a certificate the listener speaks HTTPS only, and answers plain HTTP with 400. A handshake
+ * counts to the time of the head that follows it. */
 #pragma once
 #include "gateway/exchange.h"
 #include "runtime/metrics.h"
@@ -36,15 +39,22 @@ struct http_options {
     uint64_t slow_window_ms; /* 0 = 30 s: body and answer must move at least 1 KiB/s averaged over
                                   it */
     bool only_first_reactor; /* the admin listener */
+    /* PEM files; both: HTTPS only, TLS 1.2 or 1.3. NULL: plain HTTP. */
+    const char *tls_certificate_path; /* with its chain */
+    const char *tls_key_path;
 };
 
 /* Listen on every reactor. `options` is copied, `name` and `context` are borrowed until the stop.
  * Called on reactor 0.
  *
- * ERR_EXISTS: the address is in use; ERR_INVALID: it cannot be parsed or bound; both logged with
- * what to do. */
+ * ERR_EXISTS: the address is in use; ERR_INVALID: it cannot be parsed or bound, or the certificate
+ * and its key cannot be used; all logged with what to do. */
 enum err http_server_start(struct io *io, const struct http_options *options,
                            struct http_server **out_server);
+/* Look at the certificate's files now; a change is taken by itself within about two seconds, too.
+ * New handshakes get the new certificate, open connections go on. A pair that is not good is logged
+ * and the old one stays. Called on reactor 0; nothing without TLS. */
+void http_server_reload(struct io *io, struct http_server *server);
 /* "127.0.0.1:9000" as bound. */
 const char *http_server_address(const struct http_server *server);
 /* Stop accepting, let running exchanges end until `deadline_ns`, close the rest, cancel the

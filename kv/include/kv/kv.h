@@ -3,7 +3,7 @@
  * Contract (CLUSTER.md C1.5):
  *   K1  kv_write applies a batch as a whole. After a crash the store equals its state after some
  *       prefix of the batches that contains at least everything before the last kv_flush that
- *       returned OK.
+ *       returned OK; a store that was never flushed may be missing.
  *   K2  an iterator or snapshot sees one point in time.
  *   K3  a checkpoint is complete at exactly one point.
  *   K4  after ERR_IO or ERR_CORRUPT the store refuses every later write.
@@ -75,7 +75,7 @@ unsigned kv_batch_count(const struct kv_batch *batch);
 /* Apply the batch; it keeps its contents. */
 enum err kv_write(struct lane *lane, struct kv *kv, struct kv_batch *batch);
 
-/* Make everything written so far durable. */
+/* Make the store and everything written so far durable. */
 enum err kv_flush(struct lane *lane, struct kv *kv);
 /* Bytes written since the last flush began, roughly. */
 uint64_t kv_unflushed_bytes(const struct kv *kv);

@@ -6,14 +6,15 @@
  * may not have happened), ERR_BUSY (limits), ERR_FENCED (no voter can go on). Callable from
  * every reactor. Slices given are borrowed for the call. */
 #pragma once
+#include "base/bytes.h"
 #include "meta/types.h"
 #include "runtime/io.h"
 
 struct meta_client;
-struct meta_server;
+struct meta_group;
 
-/* A client of the server in this process. */
-struct meta_client *meta_client_new(struct meta_server *server);
+/* A client of the metadata service in this process. */
+struct meta_client *meta_client_new(struct meta_group *group);
 void meta_client_free(struct meta_client *client);
 DEFINE_AUTO(meta_client, meta_client_free)
 
@@ -34,6 +35,15 @@ enum err meta_bucket_list(struct io *io, struct meta_client *client, struct slic
  * as S3 does). */
 enum err meta_bucket_delete(struct io *io, struct meta_client *client, struct slice name);
 
+/* Set what the bucket has of this kind: 1..META_BUCKET_CONFIG_BYTES_MAX bytes; empty takes it away,
+ * as the end of the bucket does. ERR_NOT_FOUND: the bucket is gone. */
+enum err meta_bucket_config_put(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                                enum bucket_config_kind kind, struct slice value);
+/* Appended to *out_value, which has room for META_BUCKET_CONFIG_BYTES_MAX. ERR_NOT_FOUND: not
+ * set. */
+enum err meta_bucket_config_find(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                                 enum bucket_config_kind kind, struct bytes *out_value);
+
 /* --- objects --- */
 
 struct object_put {
@@ -44,6 +54,7 @@ struct object_put {
     struct object_etag etag;
     struct object_checksum checksum;
     struct slice attributes;
+    struct slice tags;
     /* Either the bytes themselves (bytes <= META_INLINE_BYTES_MAX, block_count 0) ... */
     struct slice inline_bytes;
     /* ... or blocks, in order, their lengths adding up to `bytes`. */
@@ -72,6 +83,8 @@ struct object_copy {
     struct write_conditions conditions;
     struct object_checksum checksum; /* of the copy; usually the source's */
     struct slice attributes;         /* of the copy, already merged by the caller */
+    bool replace_tags;               /* else the copy has those that the source has then */
+    struct slice tags;
 };
 /* Copy within the group without moving bytes: blocks get another referrer. Same errors as
  * meta_object_put. */
@@ -88,6 +101,10 @@ enum err meta_object_extents(struct io *io, struct meta_client *client, const st
 /* Parts of a LAYOUT_PARTS version with number > after, in order. */
 enum err meta_object_parts(struct io *io, struct meta_client *client, const struct object *object,
                            uint32_t after, uint32_t max, struct part_page **out_page);
+/* Replace the tags of the current version; nothing else of it changes. Empty: it has none.
+ * ERR_NOT_FOUND: no such key, or the bucket is gone. */
+enum err meta_object_tag(struct io *io, struct meta_client *client, uint64_t bucket_id,
+                         struct slice key, struct slice tags);
 /* OK also when there was none (S3 DeleteObject); *out_deleted says. ERR_PRECONDITION;
  * ERR_NOT_FOUND: condition on a missing key. */
 enum err meta_object_delete(struct io *io, struct meta_client *client, uint64_t bucket_id,
@@ -111,10 +128,14 @@ enum err meta_object_list(struct io *io, struct meta_client *client, const struc
 
 /* --- multipart --- */
 
-/* `checksum_*` as in struct upload. */
-enum err meta_upload_create(struct io *io, struct meta_client *client, uint64_t bucket_id,
-                            struct slice key, struct slice attributes, uint8_t checksum_algorithm,
-                            uint8_t checksum_type, uint64_t *out_upload_id);
+struct upload_create {
+    uint64_t bucket_id;
+    struct slice key;
+    struct slice attributes, tags;             /* of the version that it will make */
+    uint8_t checksum_algorithm, checksum_type; /* as in struct upload */
+};
+enum err meta_upload_create(struct io *io, struct meta_client *client,
+                            const struct upload_create *create, uint64_t *out_upload_id);
 /* ERR_NOT_FOUND. */
 enum err meta_upload_find(struct io *io, struct meta_client *client, uint64_t bucket_id,
                           struct slice key, uint64_t upload_id, struct upload **out_upload);
@@ -142,8 +163,8 @@ struct upload_complete {
     struct object_etag etag;
     struct object_checksum checksum;
 };
-/* Freeze the parts into a version; parts left out are freed. The upload's attributes become
- * the version's. ERR_NOT_FOUND: no such upload (or bucket); ERR_INVALID: a part is not there
+/* Freeze the parts into a version; parts left out are freed. The upload's attributes and tags
+ * become the version's. ERR_NOT_FOUND: no such upload (or bucket); ERR_INVALID: a part is not there
  * or was replaced; ERR_PRECONDITION. A repeated call for the upload that made the current
  * version succeeds with the same answer. */
 enum err meta_upload_complete(struct io *io, struct meta_client *client,
@@ -171,10 +192,24 @@ enum err meta_identity_root(struct io *io, struct meta_client *client,
 
 /* --- for the storage daemon --- */
 
-/* Announce a drive; again at every start. Idempotent. */
+/* Announce a drive; again at every start. A lost one is in service again; the standing given is
+ * ignored. Idempotent. ERR_STALE: a later mount counter was seen, or the same one of another
+ * start: this is an older copy of the drive. */
 enum err meta_drive_register(struct io *io, struct meta_client *client,
-                             const struct drive_id *drive, uint64_t node_id,
-                             uint64_t capacity_bytes);
+                             const struct drive_record *drive);
+/* ERR_NOT_FOUND: unknown drive. */
+enum err meta_drive_set_standing(struct io *io, struct meta_client *client,
+                                 const struct drive_id *drive, enum drive_standing standing);
+/* Forget a lost drive that no slot and no repair names. ERR_NOT_EMPTY: one does. OK when
+ * unknown. */
+enum err meta_drive_forget(struct io *io, struct meta_client *client, const struct drive_id *drive);
+struct drive_page {
+    struct drive_record *drives;
+    uint32_t count;
+};
+void drive_page_free(struct drive_page *page);
+DEFINE_AUTO(drive_page, drive_page_free)
+enum err meta_drive_list(struct io *io, struct meta_client *client, struct drive_page **out_page);
 /* Create a volume over these drives (slot order as given). */
 enum err meta_volume_create(struct io *io, struct meta_client *client, uint8_t data_shards,
                             uint8_t parity_shards, const struct drive_id *drives,
@@ -187,12 +222,52 @@ void volume_page_free(struct volume_page *page);
 DEFINE_AUTO(volume_page, volume_page_free)
 /* All volumes (bounded by their number: one per 8 GiB of slot). */
 enum err meta_volume_list(struct io *io, struct meta_client *client, struct volume_page **out_page);
+/* --- repair of a volume (CLUSTER.md C2.6) --- */
+
+/* Begin to move the slots of the mask `slots` to drives[slot]: the epoch grows, no lease is given
+ * any more. Old leases are closed by the caller before it takes the final list of blocks.
+ * ERR_BUSY: another repair of this volume goes on (continue that one, or cancel it). ERR_INVALID:
+ * a drive that is unknown, not in service or in another slot. *out_volume has the repair's id. */
+enum err meta_repair_start(struct io *io, struct meta_client *client, uint64_t volume,
+                           uint32_t slots, const struct drive_id drives[META_SHARDS_MAX],
+                           struct volume *out_volume);
+/* Every live block is whole in the new place: the slots are there from now on. ERR_STALE: not the
+ * volume's repair. ERR_NOT_EMPTY: a lease of the volume is not closed. */
+enum err meta_repair_done(struct io *io, struct meta_client *client, uint64_t volume,
+                          uint64_t repair, struct volume *out_volume);
+/* Give it up; what was written for it is of no use. ERR_STALE: not the volume's repair. */
+enum err meta_repair_cancel(struct io *io, struct meta_client *client, uint64_t volume,
+                            uint64_t repair, struct volume *out_volume);
+
+struct block_page {
+    struct block_ref *blocks; /* `missing` is what is missing now */
+    uint32_t count;
+    bool truncated; /* continue after the last one */
+};
+void block_page_free(struct block_page *page);
+DEFINE_AUTO(block_page, block_page_free)
+/* Live blocks of a volume, staged ones included, by rising sequence: all with a sequence >= `from`,
+ * at most `max`. */
+enum err meta_volume_blocks(struct io *io, struct meta_client *client, uint64_t volume,
+                            uint64_t from, uint32_t max, struct block_page **out_page);
+/* Live blocks with missing shards, from `from` on, in order of id, at most `max`. */
+enum err meta_repair_list(struct io *io, struct meta_client *client, struct block_id from,
+                          uint32_t max, struct block_page **out_page);
+/* The shards of the mask `missing` of each block are there now. */
+enum err meta_blocks_repaired(struct io *io, struct meta_client *client,
+                              const struct block_ref *blocks, uint32_t count);
+/* What is known of live blocks; out_refs[i].bytes is 0 when nothing refers to ids[i]. */
+enum err meta_block_find(struct io *io, struct meta_client *client, const struct block_id *ids,
+                         uint32_t count, struct block_ref *out_refs);
+
 /* A fresh lease on the volume for this process (`holder` = node id, `boot` = nonce of this
  * start). ERR_STALE_EPOCH: not open. */
 enum err meta_lease_open(struct io *io, struct meta_client *client, uint64_t volume,
                          uint64_t holder, uint64_t boot, struct lease *out_lease);
 /* Close in three steps (closing, refused by the groups, closed). Idempotent. */
 enum err meta_lease_close(struct io *io, struct meta_client *client, const struct lease *lease);
+/* Close every lease of the volume, whoever holds it. */
+enum err meta_lease_close_volume(struct io *io, struct meta_client *client, uint64_t volume);
 /* Close every lease of `holder` from another boot than `boot`: called at start, before the
  * first new lease. */
 enum err meta_lease_close_stale(struct io *io, struct meta_client *client, uint64_t holder,

@@ -24,6 +24,15 @@ struct meta_server_options {
     uint64_t state_cache_bytes; /* 0 = 128 MiB */
 };
 
+struct meta_replica_identity {
+    uint8_t cluster_id[16];
+    uint64_t replica_id;
+    uint64_t group_id;
+};
+/* Whose replica is in the directory. ERR_NOT_FOUND: none was made whole; ERR_CORRUPT,
+ * ERR_UNSUPPORTED. */
+enum err meta_server_identify(struct io *io, const char *directory,
+                              struct meta_replica_identity *out_identity);
 /* Whether a replica was made whole in the directory. */
 enum err meta_server_probe(struct io *io, const char *directory, bool *out_made);
 /* `io` is the home reactor. ERR_CORRUPT, ERR_MISMATCH (another cluster or replica),

@@ -11,6 +11,8 @@ enum {
     META_BUCKET_NAME_BYTES_MAX = 63,
     META_INLINE_BYTES_MAX = 16 << 10, /* larger objects live in blocks */
     META_ATTRIBUTES_BYTES_MAX = 16 << 10,
+    META_TAGS_BYTES_MAX = 16 << 10,
+    META_BUCKET_CONFIG_BYTES_MAX = (64 << 10) - 16, /* fits a row */
     META_BLOCK_BYTES_MAX = 64 << 20,
     META_OBJECT_BLOCKS_MAX = 256, /* of one PUT or part: 5 GiB, and blocks closed early */
     META_PARTS_MAX = 10000,
@@ -82,6 +84,7 @@ struct object {
     struct object_etag etag;
     struct object_checksum checksum;
     struct slice attributes; /* the gateway's encoding of headers and user metadata */
+    struct slice tags;       /* likewise of its tags; what changes without a new version */
     enum object_layout layout;
     uint32_t block_count; /* LAYOUT_BLOCKS */
     const struct block_ref *blocks;
@@ -119,6 +122,14 @@ struct bucket {
     char owner[65];  /* access key id of its creator */
     char region[65]; /* LocationConstraint as given, may be empty */
 };
+
+/* What may be set for a bucket, one value of each kind, in the gateway's encoding. Numbers are
+ * stored: append only. */
+enum bucket_config_kind {
+    BUCKET_CONFIG_TAGS = 1,
+    BUCKET_CONFIG_CORS = 2,
+};
+enum { BUCKET_CONFIG_KIND_MAX = BUCKET_CONFIG_CORS };
 
 struct bucket_page {
     struct bucket *buckets;
@@ -175,6 +186,7 @@ struct upload {
     uint8_t checksum_algorithm; /* of the whole upload, 0 = none asked */
     uint8_t checksum_type;
     struct slice attributes;
+    struct slice tags;
 };
 void upload_free(struct upload *upload);
 DEFINE_AUTO(upload, upload_free)
@@ -195,6 +207,34 @@ enum volume_state { VOLUME_OPEN = 1, VOLUME_SEALED = 2, VOLUME_REPAIRING = 3, VO
 struct drive_id {
     uint8_t bytes[16];
 };
+
+static inline bool drive_id_equal(const struct drive_id *a, const struct drive_id *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+enum drive_standing {
+    DRIVE_IN_SERVICE = 1,
+    DRIVE_DRAINING = 2, /* its slots are moved to others; gets no new ones */
+    DRIVE_LOST = 3,     /* its slots are rebuilt elsewhere; counts again when it registers */
+};
+struct drive_record {
+    struct drive_id id;
+    uint64_t node_id;
+    uint64_t capacity_bytes;
+    uint64_t mount_counter; /* of its superblock, at its last register */
+    uint64_t boot;          /* nonce of the start that registered it */
+    enum drive_standing standing;
+};
+
+/* Slots of a volume on their way to other drives. */
+struct volume_repair {
+    uint64_t id;    /* 0: none */
+    uint64_t epoch; /* since the volume is in repair; shards written for it carry this one */
+    uint32_t slots; /* bit per slot */
+    struct drive_id drives[META_SHARDS_MAX]; /* of those slots */
+};
+
 struct volume {
     uint64_t id;
     uint64_t epoch;
@@ -202,4 +242,7 @@ struct volume {
     uint8_t data_shards;
     uint8_t parity_shards;
     struct drive_id slots[META_SHARDS_MAX]; /* data_shards + parity_shards of them */
+    /* Since when the slot is on its drive: older records of the slot there are no part of it. */
+    uint64_t slot_epochs[META_SHARDS_MAX];
+    struct volume_repair repair;
 };

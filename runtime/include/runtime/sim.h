@@ -28,8 +28,6 @@ struct sim_options {
     uint32_t clock_jump_ppm;        /* F35: wall clock jumps at a wall clock read */
     uint32_t clock_rate_ppm;        /* F36: error of each machine's clock, at most */
     uint64_t disk_bytes;            /* capacity per machine, 0 = 64 GiB (sparse) */
-    /* Deliberate bugs for mutation tests: bit set = that kind of sync does nothing. */
-    uint32_t mutant_ignore_sync; /* 1 io_sync of files, 2 WRITE_DURABLE, 4 sync of directories */
 };
 
 struct sim *sim_new(const struct sim_options *options);
@@ -80,7 +78,7 @@ struct sim_fault {
     bool sync_fails;     /* io_sync and writes with WRITE_DURABLE */
     bool full;           /* writes that need new blocks get ERR_NO_SPACE */
     uint64_t latency_ns; /* added to each operation */
-    /* Deliberate bugs for mutation tests: the operation answers OK and nothing became durable. */
+    /* A disk that lies: the operation answers OK and nothing became durable. */
     bool sync_ignored;    /* io_sync of files and directories */
     bool durable_ignored; /* WRITE_DURABLE */
 };
@@ -91,6 +89,9 @@ void sim_clear_faults(struct sim_machine *machine);
  * ERR_EXISTS, ERR_NO_SPACE (then part of the copy exists). */
 enum err sim_copy_directory(struct sim_machine *from, const char *from_path, struct sim_machine *to,
                             const char *to_path);
+/* A drive is pulled, or put back: rename a directory, durable at once. Files that are open stay so.
+ * ERR_NOT_FOUND, ERR_INVALID, ERR_NOT_EMPTY. */
+enum err sim_move_directory(struct sim_machine *machine, const char *from, const char *to);
 /* Flip one bit of a stored file; ERR_NOT_FOUND, ERR_INVALID beyond its end. */
 enum err sim_flip_bit(struct sim_machine *machine, const char *path, uint64_t bit);
 /* Simulated file tree as text, sorted: for tests. */

@@ -25,8 +25,8 @@ struct storage_client *storage_client_new(struct storage *storage);
 void storage_client_free(struct storage_client *client);
 DEFINE_AUTO(storage_client, storage_client_free)
 
-/* Metadata grows with every object, also with those whose bytes lie in it. ERR_NO_SPACE: the drive
- * that holds it is below its reserve. Never waits. */
+/* Metadata grows with every object, also with those whose bytes lie in it. ERR_NO_SPACE: a drive
+ * that may hold it is below its reserve, and too few others are not. Never waits. */
 enum err storage_check_space(struct storage_client *client);
 
 /* Written into every shard's header, so that a drive can be understood without the metadata
@@ -51,25 +51,29 @@ enum err block_writer_open(struct io *io, struct storage_client *client,
                            const struct block_hint *hint, uint32_t bytes_expected,
                            struct block_writer **out_writer);
 /* Append bytes [offset, offset + bytes) of `buf` to the block; the writer keeps a reference
- * until they are durable, so the caller must not change them. Waits while the window is full.
- * Any error is final for this block. */
+ * until they are durable, so the caller must not change them. Waits while the window is full. A
+ * drive that fails or hangs costs the block its shard there, as long as k + 1 are left and m >= 2;
+ * else a block of up to 1 MiB is written again on another volume. Any error is final for this
+ * block. ERR_FENCED: its drives fail. */
 enum err block_writer_append(struct io *io, struct block_writer *writer, struct buf *buf,
                              size_t offset, size_t bytes);
-/* End the block: all shards durable (or k + 1 of them, the others named in out_ref->missing).
- * At least one byte was appended. */
+/* End the block: all shards durable (or with m >= 2 at least k + 1 of them, the others named in
+ * out_ref->missing). At least one byte was appended. The lease stays in use until
+ * block_writer_free: call that when the entry that names the block was committed or given up. */
 enum err block_writer_finish(struct io *io, struct block_writer *writer, struct block_ref *out_ref,
                              struct lease *out_lease);
 /* Ends the writer; a block that was not finished is lost work that is collected later. Never
  * waits. */
 void block_writer_free(struct block_writer *writer);
 DEFINE_AUTO(block_writer, block_writer_free)
-/* The id the block has, from open on: hint.write_id of the blocks after it. */
+/* The id the block has; another one after it was written again. Final after finish. */
 struct block_id block_writer_id(const struct block_writer *writer);
 
-/* Read bytes [offset, offset + bytes) of a block (1..BLOCK_READ_BYTES_MAX, within ref->bytes)
- * into a fresh buffer of `pool`; they start at *out_offset of it. Every cell touched was
- * checked; what the page cache got wrong was read again from the device. ERR_CORRUPT: not
- * enough good shards. ERR_NOT_FOUND: punched or never there. ERR_BUSY: pool empty. */
+/* Read bytes [offset, offset + bytes) of a block (1..BLOCK_READ_BYTES_MAX, within ref->bytes) into
+ * a fresh buffer of `pool`; they start at *out_offset of it. Every cell touched was checked; what
+ * the page cache got wrong was read again from the device, what a drive does not give or gives
+ * late is computed from others. ERR_CORRUPT: not enough good shards. ERR_FENCED: not enough while
+ * drives are absent. ERR_NOT_FOUND: punched or never there. ERR_BUSY: pool empty. */
 enum err block_read(struct io *io, struct storage_client *client, const struct block_ref *ref,
                     uint32_t offset, uint32_t bytes, struct buf_pool *pool, struct buf **out_buf,
                     size_t *out_offset);

@@ -32,6 +32,7 @@ struct world {
     struct sim_machine *machine;
     struct kv_memory_world *stores;
     struct metrics *metrics;
+    const char *root_user; /* else made at random */
     void (*body)(struct io *io, struct world *world);
     bool done;
 };
@@ -44,8 +45,10 @@ static enum err start(struct io *io, struct world *world, struct node **out_node
         .directory_count = 1,
         .kv = kv_memory_provider(world->stores),
         .metrics = world->metrics,
+        .root_user = world->root_user,
+        .root_password = world->root_user,
         .storage_segment_bytes = 16 << 20,
-        .log_segment_bytes = 4 << 20,
+        .log_segment_bytes = 1 << 20,
     };
     return node_start(io, &options, out_node);
 }
@@ -90,19 +93,42 @@ static void drop_line(void *context, enum log_level level, const char *line)
     (void)context, (void)level, (void)line;
 }
 
+static void world_init(struct world *world, uint64_t seed)
+{
+    *world = (struct world){.sim = sim_new(&(struct sim_options){.seed = seed})};
+    log_set_sink(drop_line, NULL); /* the refusals are wanted */
+    world->machine = sim_machine_new(world->sim, 1);
+    world->stores = kv_memory_world_new();
+    world->metrics = metrics_new();
+}
+
+static void world_deinit(struct world *world)
+{
+    metrics_free(world->metrics);
+    kv_memory_world_free(world->stores);
+    sim_free(world->sim);
+}
+
+static void begin(struct world *world, void (*body)(struct io *io, struct world *world))
+{
+    world->body = body;
+    world->done = false;
+    CHECK(sim_spawn(world->machine, 0, run_fiber, world) == OK);
+}
+
+static void run_to_its_end(struct world *world, void (*body)(struct io *io, struct world *world))
+{
+    begin(world, body);
+    CHECK(sim_run(world->sim, is_done, world, sim_now_ns(world->sim) + 3600 * IO_NS_PER_S));
+}
+
 static void run(void (*body)(struct io *io, struct world *world))
 {
-    struct world world = {.sim = sim_new(&(struct sim_options){.seed = 1}), .body = body};
-    log_set_sink(drop_line, NULL); /* the refusals are wanted */
-    world.machine = sim_machine_new(world.sim, 1);
-    world.stores = kv_memory_world_new();
-    world.metrics = metrics_new();
-    CHECK(sim_spawn(world.machine, 0, run_fiber, &world) == OK);
-    CHECK(sim_run(world.sim, is_done, &world, 3600 * IO_NS_PER_S));
+    struct world world;
+    world_init(&world, 1);
+    run_to_its_end(&world, body);
     sim_stop(world.machine);
-    metrics_free(world.metrics);
-    kv_memory_world_free(world.stores);
-    sim_free(world.sim);
+    world_deinit(&world);
 }
 
 static void lose_the_marker(struct io *io, struct world *world)
@@ -175,6 +201,103 @@ static void a_spoilt_copy_of_the_credentials_is_written_again(void **state)
     run(spoil_the_copy);
 }
 
+/* --- a first start that ends early --- */
+
+struct first_start {
+    struct world world;    /* first */
+    uint64_t events;       /* of the first life */
+    char user[USER_BYTES]; /* "" until a start was whole */
+};
+
+static void start_first(struct io *io, struct world *world)
+{
+    struct first_start *first = (struct first_start *)(void *)world;
+    struct node *node = NULL;
+    enum err err = start(io, world, &node);
+    CHECK(err == OK || io_canceled(io));
+    if (err != OK)
+        return;
+    if (first->user[0] == '\0')
+        snprintf(first->user, sizeof first->user, "%s", node_root_user(node));
+    CHECK(strcmp(first->user, node_root_user(node)) == 0);
+    node_stop(io, node);
+}
+
+/* There may be no copy of the credentials, but none that says nothing. */
+static void check_copy(struct io *io, const char *user)
+{
+    AUTO(buf) buf = buf_new(BUF_ALIGN_BYTES);
+    AUTO(file) file = NULL;
+    size_t bytes = 0;
+    enum err err = io_open(io, "/data/root-credentials", 0, &file);
+    CHECK(err == OK || (err == ERR_NOT_FOUND && user[0] == '\0'));
+    if (err != OK)
+        return;
+    memset(buf->data, 0, BUF_ALIGN_BYTES);
+    CHECK(io_read(io, file, buf, 0, BUF_ALIGN_BYTES - 1, 0, &bytes) == OK);
+    CHECK(strncmp((char *)buf->data, "access_key=", 11) == 0);
+    CHECK(strstr((char *)buf->data, "\nsecret_key=") != NULL);
+    CHECK(strncmp((char *)buf->data + 11, user, strlen(user)) == 0);
+}
+
+/* What an operator finds before the next start. */
+static void look_around(struct io *io, struct world *world)
+{
+    const struct first_start *first = (struct first_start *)(void *)world;
+    struct file_info info;
+    if (first->user[0] != '\0')
+        CHECK(io_stat(io, "/data/metadata-made", &info) == OK);
+    if (world->root_user == NULL)
+        check_copy(io, first->user);
+}
+
+static bool first_start_over(void *context)
+{
+    const struct first_start *first = context;
+    return first->world.done || sim_event_count(first->world.sim) >= first->events;
+}
+
+static uint64_t draw_from_sim(void *context, uint64_t bound)
+{
+    return sim_draw(context, bound);
+}
+
+static void cut(struct world *world)
+{
+    sim_power_cut(world->machine);
+    kv_memory_crash(world->stores, draw_from_sim, world->sim);
+    sim_power_on(world->machine);
+}
+
+/* True when the first life came to its end before that event. */
+static bool first_start_survives(uint64_t seed, const char *root_user, uint64_t events)
+{
+    struct first_start first = {.events = events};
+    struct world *world = &first.world;
+    world_init(world, seed);
+    world->root_user = root_user;
+    begin(world, start_first);
+    (void)sim_run(world->sim, first_start_over, &first, 3600 * IO_NS_PER_S);
+    bool whole = world->done;
+    for (unsigned life = 0; life < 2; life++) {
+        cut(world);
+        run_to_its_end(world, look_around);
+        run_to_its_end(world, start_first);
+    }
+    world_deinit(world);
+    return whole;
+}
+
+static void a_first_start_may_lose_power_at_any_event(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 4; seed++) {
+        uint64_t events = 1;
+        while (!first_start_survives(seed, seed % 2 == 0 ? NULL : "operator", events))
+            events += 1 + events / 20;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +305,7 @@ int main(void)
         cmocka_unit_test(missing_metadata_is_refused),
         cmocka_unit_test(segments_without_metadata_are_refused),
         cmocka_unit_test(a_spoilt_copy_of_the_credentials_is_written_again),
+        cmocka_unit_test(a_first_start_may_lose_power_at_any_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

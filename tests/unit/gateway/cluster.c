@@ -454,8 +454,11 @@ ABSENT(meta_bucket_list, struct slice prefix, struct slice after, uint32_t max,
        struct bucket_page **out_page)
 ABSENT(meta_bucket_delete, struct slice name)
 ABSENT(meta_object_list, const struct list_query *query, struct list_page **out_page)
-ABSENT(meta_upload_create, uint64_t bucket_id, struct slice key, struct slice attributes,
-       uint8_t checksum_algorithm, uint8_t checksum_type, uint64_t *out_upload_id)
+ABSENT(meta_bucket_config_put, uint64_t bucket_id, enum bucket_config_kind kind, struct slice value)
+ABSENT(meta_bucket_config_find, uint64_t bucket_id, enum bucket_config_kind kind,
+       struct bytes *out_value)
+ABSENT(meta_object_tag, uint64_t bucket_id, struct slice key, struct slice tags)
+ABSENT(meta_upload_create, const struct upload_create *create, uint64_t *out_upload_id)
 ABSENT(meta_upload_find, uint64_t bucket_id, struct slice key, uint64_t upload_id,
        struct upload **out_upload)
 ABSENT(meta_upload_list, const struct list_query *query, struct list_page **out_page)

@@ -25,7 +25,7 @@ enum {
 
 /* --- metadata: entries applied one after the other --- */
 
-struct meta_server {
+struct meta_group {
     struct kv_memory_world *world;
     struct lane *lane;
     struct kv *kv;
@@ -37,7 +37,7 @@ struct meta_server {
 };
 
 struct application {
-    struct meta_server *server;
+    struct meta_group *server;
     struct slice command;
     struct bytes *out_result;
 };
@@ -45,7 +45,7 @@ struct application {
 static void apply(struct lane *lane, void *argument)
 {
     struct application *application = argument;
-    struct meta_server *server = application->server;
+    struct meta_group *server = application->server;
     server->wall_ms++;
     struct entry_header header = {.wall_ms = server->wall_ms};
     if (server->session != 0) {
@@ -62,8 +62,8 @@ static void apply(struct lane *lane, void *argument)
                      OK);
 }
 
-enum err meta_server_propose(struct io *io, struct meta_server *server, struct slice command,
-                             struct bytes *out_result)
+enum err meta_group_propose(struct io *io, struct meta_group *server, struct slice command,
+                            struct bytes *out_result)
 {
     struct application application = {
         .server = server, .command = command, .out_result = out_result};
@@ -71,7 +71,7 @@ enum err meta_server_propose(struct io *io, struct meta_server *server, struct s
 }
 
 struct reading {
-    struct meta_server *server;
+    struct meta_group *server;
     meta_read_fn *fn;
     void *argument;
     enum err err;
@@ -83,8 +83,8 @@ static void read_state(struct lane *lane, void *argument)
     reading->err = reading->fn(lane, reading->server->state, reading->argument);
 }
 
-enum err meta_server_read(struct io *io, struct meta_server *server, meta_read_fn *fn,
-                          void *argument, bool memory_first)
+enum err meta_group_read(struct io *io, struct meta_group *server, meta_read_fn *fn, void *argument,
+                         bool memory_first)
 {
     (void)memory_first;
     struct reading reading = {.server = server, .fn = fn, .argument = argument};
@@ -94,7 +94,7 @@ enum err meta_server_read(struct io *io, struct meta_server *server, meta_read_f
 
 static void server_open(struct lane *lane, void *argument)
 {
-    struct meta_server *server = argument;
+    struct meta_group *server = argument;
     struct kv_options options = {.create = true};
     assert_int_equal(
         kv_open(kv_memory_provider(server->world), lane, "state", &options, &server->kv), OK);
@@ -102,14 +102,14 @@ static void server_open(struct lane *lane, void *argument)
     server->wall_ms = 1700000000000;
 }
 
-static void server_session(struct io *io, struct meta_server *server)
+static void server_session(struct io *io, struct meta_group *server)
 {
     AUTO_VALUE(bytes) command = {.max = ENTRY_BYTES_MAX};
     AUTO_VALUE(bytes) answer = {.max = RESULT_BYTES_MAX};
     struct command open = {.type = COMMAND_OPEN_SESSION, .session = {.holder = 7, .boot = 8}};
     struct result result;
     assert_int_equal(command_encode(&command, &open), OK);
-    assert_int_equal(meta_server_propose(io, server, bytes_slice(&command), &answer), OK);
+    assert_int_equal(meta_group_propose(io, server, bytes_slice(&command), &answer), OK);
     assert_int_equal(result_decode(bytes_slice(&answer), &result), OK);
     assert_int_equal(result.err, OK);
     server->session = result.written.stamp;
@@ -220,7 +220,7 @@ struct service {
     struct metrics *metrics;
     struct digest_methods *methods;
     struct gateway *gateway;
-    struct meta_server server;
+    struct meta_group server;
     struct meta_client *meta;
     struct storage_client storage;
 };
@@ -239,8 +239,10 @@ static void open_lease(struct io *io, struct service *service)
 {
     struct drive_id drives[2] = {{.bytes = {1}}, {.bytes = {2}}};
     struct volume volume;
-    for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(meta_drive_register(io, service->meta, &drives[i], 1, 1 << 30), OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct drive_record record = {.id = drives[i], .node_id = 1, .capacity_bytes = 1 << 30};
+        assert_int_equal(meta_drive_register(io, service->meta, &record), OK);
+    }
     assert_int_equal(meta_volume_create(io, service->meta, 1, 1, drives, &volume), OK);
     assert_int_equal(meta_lease_open(io, service->meta, volume.id, 1, 1, &service->storage.lease),
                      OK);

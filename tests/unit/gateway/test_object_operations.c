@@ -706,8 +706,8 @@ static void what_shale_has_not_is_never_a_plain_put(void **state)
     (void)state;
     AUTO(cluster) cluster = cluster_new();
     static const struct expectation steps[] = {
-        {"tagging",
-         {.method = "PUT", .target = "/bucket/fox?tagging"},
+        {"legal hold",
+         {.method = "PUT", .target = "/bucket/fox?legal-hold"},
          501,
          "NotImplemented",
          NULL,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 FIXTURE_LANE
@@ -160,6 +161,35 @@ static void what_is_not_in_memory_would_block(void **state)
     }
 }
 
+/* --- what opening makes durable --- */
+
+static char synced_path[4096]; /* of the newest fsync by this program or RocksDB */
+
+/* In front of the C library's: says what was synced. */
+int fsync(int file)
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t bytes = readlink(link, synced_path, sizeof synced_path - 1);
+    synced_path[bytes < 0 ? 0 : bytes] = '\0';
+    return (int)syscall(SYS_fsync, file);
+}
+
+static void the_name_of_a_store_is_durable(void **state)
+{
+    (void)state;
+    char *directory = directory_new();
+    AUTO_STRING path = mem_format("%s/store", directory);
+    AUTO_STRING copy = mem_format("%s/copy", directory);
+    struct kv *kv = open_store(path, &small);
+    assert_string_equal(synced_path, directory);
+    synced_path[0] = '\0';
+    assert_int_equal(kv_checkpoint(the_lane(), kv, copy), OK);
+    assert_string_equal(synced_path, directory);
+    kv_close(kv);
+    directory_remove(directory);
+}
+
 /* Invert a byte in the middle of each file with this suffix. */
 static void damage(const char *directory, const char *suffix)
 {
@@ -240,6 +270,7 @@ int main(void)
         cmocka_unit_test(a_killed_process_leaves_a_prefix_that_holds_its_last_flush),
         cmocka_unit_test(closing_does_not_flush),
         cmocka_unit_test(what_is_not_in_memory_would_block),
+        cmocka_unit_test(the_name_of_a_store_is_durable),
         cmocka_unit_test(damage_is_found_and_ends_writing),
         cmocka_unit_test(a_store_that_lost_its_head_is_not_made_anew),
     };

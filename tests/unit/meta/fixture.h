@@ -26,7 +26,7 @@ struct recorded {
     size_t bytes;
 };
 
-struct meta_server {
+struct meta_group {
     struct kv_memory_world *world;
     struct kv *kv;
     struct state *state;
@@ -52,7 +52,7 @@ static inline struct kv *store_open(struct kv_memory_world *world, const char *p
 }
 
 /* Apply, record, and give the result. */
-static inline struct result server_apply(struct meta_server *server, struct slice entry)
+static inline struct result server_apply(struct meta_group *server, struct slice entry)
 {
     if (server->log_count == server->log_capacity) {
         server->log_capacity = server->log_capacity == 0 ? 64 : server->log_capacity * 2;
@@ -70,7 +70,7 @@ static inline struct result server_apply(struct meta_server *server, struct slic
     return result;
 }
 
-static inline struct result server_entry(struct meta_server *server,
+static inline struct result server_entry(struct meta_group *server,
                                          const struct entry_header *header,
                                          const struct command *command)
 {
@@ -80,7 +80,7 @@ static inline struct result server_entry(struct meta_server *server,
     return server_apply(server, bytes_slice(&entry));
 }
 
-static inline void server_tick(struct meta_server *server, uint64_t step_ms)
+static inline void server_tick(struct meta_group *server, uint64_t step_ms)
 {
     server->wall_ms += step_ms;
     struct command tick = {.type = COMMAND_TICK, .tick = {.tick_ms = server->wall_ms}};
@@ -89,7 +89,7 @@ static inline void server_tick(struct meta_server *server, uint64_t step_ms)
     assert_int_equal(result.err, OK);
 }
 
-static inline void server_open_session(struct meta_server *server)
+static inline void server_open_session(struct meta_group *server)
 {
     struct command open = {.type = COMMAND_OPEN_SESSION, .session = {.holder = 7, .boot = 8}};
     struct result result =
@@ -99,9 +99,9 @@ static inline void server_open_session(struct meta_server *server)
     server->sequence = 0;
 }
 
-static inline struct meta_server *server_new(void)
+static inline struct meta_group *server_new(void)
 {
-    struct meta_server *server = mem_new(struct meta_server);
+    struct meta_group *server = mem_new(struct meta_group);
     server->world = kv_memory_world_new();
     server->kv = store_open(server->world, "state");
     server->wall_ms = 1700000000000;
@@ -111,7 +111,7 @@ static inline struct meta_server *server_new(void)
     return server;
 }
 
-static inline void server_free(struct meta_server *server)
+static inline void server_free(struct meta_group *server)
 {
     state_free(server->state);
     kv_close(server->kv);
@@ -121,15 +121,15 @@ static inline void server_free(struct meta_server *server)
     mem_free(server->log);
     mem_free(server);
 }
-DEFINE_AUTO(meta_server, server_free)
+DEFINE_AUTO(meta_group, server_free)
 
 #define FIXTURE_SERVER                                                                             \
     bool lane_is_current(const struct lane *lane)                                                  \
     {                                                                                              \
         return lane == the_lane();                                                                 \
     }                                                                                              \
-    enum err meta_server_propose(struct io *io, struct meta_server *server, struct slice command,  \
-                                 struct bytes *out_result)                                         \
+    enum err meta_group_propose(struct io *io, struct meta_group *server, struct slice command,    \
+                                struct bytes *out_result)                                          \
     {                                                                                              \
         (void)io;                                                                                  \
         server->wall_ms++;                                                                         \
@@ -145,8 +145,8 @@ DEFINE_AUTO(meta_server, server_free)
         result_encode(out_result, &result);                                                        \
         return OK;                                                                                 \
     }                                                                                              \
-    enum err meta_server_read(struct io *io, struct meta_server *server, meta_read_fn *fn,         \
-                              void *argument, bool memory_first)                                   \
+    enum err meta_group_read(struct io *io, struct meta_group *server, meta_read_fn *fn,           \
+                             void *argument, bool memory_first)                                    \
     {                                                                                              \
         (void)io;                                                                                  \
         return fn(memory_first ? NULL : the_lane(), server->state, argument);                      \
@@ -155,7 +155,7 @@ DEFINE_AUTO(meta_server, server_free)
 /* --- short words for calls --- */
 
 struct world {
-    struct meta_server *server;
+    struct meta_group *server;
     struct meta_client *client;
     uint64_t bucket_id;
     struct volume volume;
@@ -179,8 +179,10 @@ static inline void world_init(struct world *world)
                      OK);
     world->bucket_id = bucket.id;
     struct drive_id drives[2] = {drive_of(1), drive_of(2)};
-    for (unsigned i = 0; i < 2; i++)
-        assert_int_equal(meta_drive_register(NULL, world->client, &drives[i], 1, 1 << 30), OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct drive_record record = {.id = drives[i], .node_id = 1, .capacity_bytes = 1 << 30};
+        assert_int_equal(meta_drive_register(NULL, world->client, &record), OK);
+    }
     assert_int_equal(meta_volume_create(NULL, world->client, 1, 1, drives, &world->volume), OK);
     assert_int_equal(meta_lease_open(NULL, world->client, world->volume.id, 1, 1, &world->lease),
                      OK);

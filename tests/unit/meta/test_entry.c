@@ -29,7 +29,12 @@ static const struct {
       .bucket = {.name = KEY, .owner = KEY, .region = KEY, .id = 1, .attempt = 2, .group = 3}}},
     {"identity",
      {.type = COMMAND_IDENTITY_PUT, .identity = {.access_key = "a", .secret_key = "b", .root = 1}}},
-    {"drive", {.type = COMMAND_DRIVE_REGISTER, .drive = {.drive = {{1}}, .node_id = 2}}},
+    {"drive", {.type = COMMAND_DRIVE_REGISTER, .drive = {.id = {{1}}, .node_id = 2}}},
+    {"standing", {.type = COMMAND_DRIVE_STANDING, .drive = {.id = {{1}}, .standing = DRIVE_LOST}}},
+    {"forget", {.type = COMMAND_DRIVE_FORGET, .drive = {.id = {{1}}}}},
+    {"repair", {.type = COMMAND_REPAIR_START, .repair = {.volume = 1, .slots = 5}}},
+    {"repair done", {.type = COMMAND_REPAIR_DONE, .repair = {.volume = 1, .repair = 7}}},
+    {"repair cancel", {.type = COMMAND_REPAIR_CANCEL, .repair = {.volume = 1, .repair = 7}}},
     {"volume",
      {.type = COMMAND_VOLUME_CREATE,
       .volume = {.data_shards = 1, .parity_shards = 1, .slots = {{{1}}, {{2}}}}}},
@@ -41,6 +46,7 @@ static const struct {
               .conditions = ETAG,
               .bytes = 7,
               .attributes = KEY,
+              .tags = KEY,
               .checksum = {.algorithm = 1, .bytes = 4, .value = {1, 2, 3, 4}},
               .uses = uses,
               .use_count = 2,
@@ -48,10 +54,19 @@ static const struct {
     {"part put",
      {.type = COMMAND_PART_PUT, .put = {.key = KEY, .upload_id = 3, .part_number = 10000}}},
     {"copy", {.type = COMMAND_OBJECT_COPY, .copy = {.source_key = KEY, .key = KEY}}},
+    {"copy with other tags",
+     {.type = COMMAND_OBJECT_COPY,
+      .copy = {.source_key = KEY, .key = KEY, .replace_tags = true, .tags = KEY}}},
+    {"tag", {.type = COMMAND_OBJECT_TAG, .tag = {.bucket_id = 1, .key = KEY, .tags = KEY}}},
+    {"no tag", {.type = COMMAND_OBJECT_TAG, .tag = {.bucket_id = 1, .key = KEY}}},
+    {"bucket config",
+     {.type = COMMAND_BUCKET_CONFIG,
+      .config = {.bucket_id = 1, .kind = BUCKET_CONFIG_CORS, .value = KEY}}},
     {"delete",
      {.type = COMMAND_OBJECT_DELETE,
       .delete = {.key = KEY, .conditions = {.modified_ms = 5, .has_bytes = true, .bytes = 6}}}},
-    {"upload", {.type = COMMAND_UPLOAD_CREATE, .upload = {.key = KEY, .attributes = KEY}}},
+    {"upload",
+     {.type = COMMAND_UPLOAD_CREATE, .upload = {.key = KEY, .attributes = KEY, .tags = KEY}}},
     {"complete",
      {.type = COMMAND_UPLOAD_COMPLETE,
       .complete = {.key = KEY, .upload_id = 1, .parts = parts, .part_count = 2}}},
@@ -106,7 +121,7 @@ static void counts_are_not_believed(void **unused)
 static void an_entry_that_is_not_understood_stops_the_replica(void **unused)
 {
     (void)unused;
-    AUTO(meta_server) server = server_new();
+    AUTO(meta_group) server = server_new();
     struct state_position before = state_position(server->state);
     AUTO_VALUE(bytes) answer = {.max = RESULT_BYTES_MAX};
     const char *const entries[] = {"", "\x01", "\x02\x01\x01\x01\x01\x01\x4d",

@@ -8,7 +8,7 @@ FIXTURE_SERVER
 static struct result step(struct world *world, enum command_type type, uint64_t id,
                           uint64_t attempt)
 {
-    struct meta_server *server = world->server;
+    struct meta_group *server = world->server;
     struct command command = {.type = type,
                               .bucket = {.name = NAME, .id = id, .attempt = attempt, .group = 1}};
     server->sequence++;
@@ -273,6 +273,71 @@ static void volumes_stand_on_known_distinct_drives(void **unused)
     world_deinit(&world);
 }
 
+static enum err config_find(struct world *world, uint64_t bucket_id, enum bucket_config_kind kind,
+                            const char *expected)
+{
+    AUTO_VALUE(bytes) value = {.max = META_BUCKET_CONFIG_BYTES_MAX};
+    TRY(meta_bucket_config_find(NULL, world->client, bucket_id, kind, &value));
+    assert_true(slice_equal_text(bytes_slice(&value), expected));
+    return OK;
+}
+
+static void each_kind_of_configuration_stands_alone_and_ends_with_the_bucket(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    struct bucket bucket;
+    assert_int_equal(meta_bucket_create(NULL, world.client, NAME, SLICE_LITERAL("o"),
+                                        SLICE_LITERAL(""), &bucket),
+                     OK);
+    const struct {
+        enum bucket_config_kind kind;
+        const char *value;
+        const char *tags, *cors; /* NULL: not set */
+    } cases[] = {
+        {BUCKET_CONFIG_TAGS, "", NULL, NULL},   {BUCKET_CONFIG_TAGS, "t", "t", NULL},
+        {BUCKET_CONFIG_CORS, "c", "t", "c"},    {BUCKET_CONFIG_TAGS, "", NULL, "c"},
+        {BUCKET_CONFIG_CORS, "cc", NULL, "cc"}, {BUCKET_CONFIG_TAGS, "tt", "tt", "cc"},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(meta_bucket_config_put(NULL, world.client, bucket.id, cases[i].kind,
+                                                slice_of_text(cases[i].value)),
+                         OK);
+        assert_int_equal(config_find(&world, bucket.id, BUCKET_CONFIG_TAGS, cases[i].tags),
+                         cases[i].tags == NULL ? ERR_NOT_FOUND : OK);
+        assert_int_equal(config_find(&world, bucket.id, BUCKET_CONFIG_CORS, cases[i].cors),
+                         cases[i].cors == NULL ? ERR_NOT_FOUND : OK);
+        assert_int_equal(config_find(&world, world.bucket_id, BUCKET_CONFIG_CORS, NULL),
+                         ERR_NOT_FOUND);
+    }
+    assert_int_equal(meta_bucket_delete(NULL, world.client, NAME), OK);
+    assert_int_equal(config_find(&world, bucket.id, BUCKET_CONFIG_TAGS, NULL), ERR_NOT_FOUND);
+    assert_int_equal(config_find(&world, bucket.id, BUCKET_CONFIG_CORS, NULL), ERR_NOT_FOUND);
+    assert_int_equal(
+        meta_bucket_config_put(NULL, world.client, bucket.id, BUCKET_CONFIG_TAGS, NAME),
+        ERR_NOT_FOUND);
+    world_deinit(&world);
+}
+
+static void the_largest_configuration_fits_a_row(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    static char value[META_BUCKET_CONFIG_BYTES_MAX + 2];
+    memset(value, 'v', META_BUCKET_CONFIG_BYTES_MAX);
+    assert_int_equal(meta_bucket_config_put(NULL, world.client, world.bucket_id, BUCKET_CONFIG_CORS,
+                                            slice_of_text(value)),
+                     OK);
+    assert_int_equal(config_find(&world, world.bucket_id, BUCKET_CONFIG_CORS, value), OK);
+    value[META_BUCKET_CONFIG_BYTES_MAX] = 'v';
+    assert_int_equal(meta_bucket_config_put(NULL, world.client, world.bucket_id, BUCKET_CONFIG_CORS,
+                                            slice_of_text(value)),
+                     ERR_LIMIT);
+    world_deinit(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +351,8 @@ int main(void)
         cmocka_unit_test(buckets_are_listed_in_order_by_prefix),
         cmocka_unit_test(the_root_identity_moves_and_the_former_one_ends),
         cmocka_unit_test(volumes_stand_on_known_distinct_drives),
+        cmocka_unit_test(each_kind_of_configuration_stands_alone_and_ends_with_the_bucket),
+        cmocka_unit_test(the_largest_configuration_fits_a_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@ struct model_object {
     bool exists;
     uint64_t stamp, bytes, modified_ms;
     uint8_t mark; /* first byte of the ETag, and every byte of an inline object */
+    uint8_t tag;  /* the one byte of its tags, 0: it has none */
     enum object_layout layout;
     uint64_t upload_id;
     struct model_blocks blocks;
@@ -36,6 +37,7 @@ struct model_part {
 struct model_upload {
     uint64_t id; /* 0: none */
     uint32_t bucket, key;
+    uint8_t tag;
     struct model_part parts[PART_NUMBERS];
 };
 struct model_intent {
@@ -54,7 +56,8 @@ struct model {
     uint64_t random;
     struct slice keys[KEYS];
     uint8_t key_bytes[KEYS][8];
-    uint64_t buckets[BUCKETS]; /* id, 0: none */
+    uint64_t buckets[BUCKETS];                        /* id, 0: none */
+    uint8_t configs[BUCKETS][BUCKET_CONFIG_KIND_MAX]; /* the one byte of the value, 0: none */
     struct model_object objects[BUCKETS][KEYS];
     struct model_upload uploads[UPLOADS];
     struct model_intent intents[INTENTS];
@@ -76,6 +79,12 @@ static uint64_t draw(void *context, uint64_t bound)
 static uint32_t pick(struct model *model, uint32_t bound)
 {
     return (uint32_t)draw(model, bound);
+}
+
+/* The tags, or the configuration, that a byte of the model stands for. */
+static struct slice value_of(const uint8_t *byte)
+{
+    return slice_of(byte, *byte == 0 ? 0 : 1);
 }
 
 static struct slice bucket_name(uint32_t bucket)
@@ -199,7 +208,8 @@ static void do_put(struct model *model, uint32_t bucket, uint32_t key)
         .key = model->keys[key],
         .etag = {.md5 = {mark}},
         .conditions = {.kind = pick(model, 4) == 0 ? CONDITION_ABSENT : CONDITION_NONE}};
-    struct model_object made = {.exists = true, .mark = mark};
+    struct model_object made = {.exists = true, .mark = mark, .tag = (uint8_t)pick(model, 3)};
+    put.tags = value_of(&made.tag);
     struct block_ref refs[OBJECT_BLOCKS];
     struct lease leases[OBJECT_BLOCKS];
     struct model_intent *intent = NULL;
@@ -237,11 +247,14 @@ static void do_copy(struct model *model, uint32_t from_bucket, uint32_t from_key
                     uint32_t key)
 {
     struct model_object source = model->objects[from_bucket][from_key];
+    uint8_t tag = (uint8_t)pick(model, 3);
     struct object_copy copy = {.source_bucket_id = model->buckets[from_bucket],
                                .source_key = model->keys[from_key],
                                .source_stamp = source.stamp,
                                .bucket_id = model->buckets[bucket],
-                               .key = model->keys[key]};
+                               .key = model->keys[key],
+                               .replace_tags = pick(model, 2) == 0,
+                               .tags = value_of(&tag)};
     struct object_written written;
     enum err err = meta_object_copy(NULL, model->world.client, &copy, &written);
     if (model->buckets[bucket] == 0) {
@@ -257,6 +270,19 @@ static void do_copy(struct model *model, uint32_t from_bucket, uint32_t from_key
     model->objects[bucket][key].stamp = written.stamp;
     model->objects[bucket][key].modified_ms = written.modified_ms;
     model->objects[bucket][key].upload_id = 0;
+    if (copy.replace_tags)
+        model->objects[bucket][key].tag = tag;
+}
+
+static void do_tag(struct model *model, uint32_t bucket, uint32_t key)
+{
+    struct model_object *object = &model->objects[bucket][key];
+    uint8_t tag = (uint8_t)pick(model, 3);
+    enum err err = meta_object_tag(NULL, model->world.client, model->buckets[bucket],
+                                   model->keys[key], value_of(&tag));
+    assert_int_equal(err, object->exists ? OK : ERR_NOT_FOUND);
+    if (object->exists)
+        object->tag = tag;
 }
 
 static void do_delete(struct model *model, uint32_t bucket, uint32_t key)
@@ -282,10 +308,12 @@ static void do_upload_create(struct model *model, uint32_t bucket, uint32_t key)
     if (upload->id != 0 || model->buckets[bucket] == 0)
         return;
     *upload = (struct model_upload){.bucket = bucket, .key = key};
-    assert_int_equal(meta_upload_create(NULL, model->world.client, model->buckets[bucket],
-                                        model->keys[key], SLICE_LITERAL("attributes"), 0, 0,
-                                        &upload->id),
-                     OK);
+    upload->tag = (uint8_t)pick(model, 3);
+    struct upload_create create = {.bucket_id = model->buckets[bucket],
+                                   .key = model->keys[key],
+                                   .attributes = SLICE_LITERAL("attributes"),
+                                   .tags = value_of(&upload->tag)};
+    assert_int_equal(meta_upload_create(NULL, model->world.client, &create, &upload->id), OK);
 }
 
 static void do_part_put(struct model *model)
@@ -317,6 +345,7 @@ static void do_complete(struct model *model)
         return;
     struct model_object made = {.exists = true,
                                 .mark = (uint8_t)pick(model, 256),
+                                .tag = upload->tag,
                                 .layout = LAYOUT_PARTS,
                                 .upload_id = upload->id};
     struct part parts[PART_NUMBERS];
@@ -402,6 +431,16 @@ static void do_expire(struct model *model)
     server_open_session(model->world.server);
 }
 
+static void check_configs_gone(struct model *model, uint64_t bucket_id)
+{
+    for (int kind = 1; kind <= BUCKET_CONFIG_KIND_MAX; kind++) {
+        AUTO_VALUE(bytes) value = {.max = META_BUCKET_CONFIG_BYTES_MAX};
+        assert_int_equal(meta_bucket_config_find(NULL, model->world.client, bucket_id,
+                                                 (enum bucket_config_kind)kind, &value),
+                         ERR_NOT_FOUND);
+    }
+}
+
 static void do_bucket(struct model *model, uint32_t bucket)
 {
     struct bucket made;
@@ -424,7 +463,9 @@ static void do_bucket(struct model *model, uint32_t bucket)
     assert_int_equal(err, empty ? OK : ERR_NOT_EMPTY);
     if (!empty)
         return;
+    check_configs_gone(model, model->buckets[bucket]);
     model->buckets[bucket] = 0;
+    memset(model->configs[bucket], 0, sizeof model->configs[bucket]);
     for (uint32_t i = 0; i < UPLOADS; i++)
         if (model->uploads[i].bucket == bucket)
             model->uploads[i].id = 0;
@@ -434,6 +475,17 @@ static void do_bucket(struct model *model, uint32_t bucket)
         assert_int_equal(meta_intent_drop(NULL, model->world.client, model->intents[i].id), OK);
         model->intents[i].id = 0;
     }
+}
+
+static void do_config(struct model *model, uint32_t bucket)
+{
+    int kind = 1 + (int)pick(model, BUCKET_CONFIG_KIND_MAX);
+    uint8_t value = (uint8_t)pick(model, 3);
+    enum err err = meta_bucket_config_put(NULL, model->world.client, model->buckets[bucket],
+                                          (enum bucket_config_kind)kind, value_of(&value));
+    assert_int_equal(err, model->buckets[bucket] == 0 ? ERR_NOT_FOUND : OK);
+    if (err == OK)
+        model->configs[bucket][kind - 1] = value;
 }
 
 static void do_empty_bucket(struct model *model, uint32_t bucket)
@@ -548,6 +600,8 @@ static void check_object(struct model *model, uint32_t bucket, uint32_t key)
     assert_int_equal(object->etag.md5[0], expected->mark);
     assert_int_equal(object->layout, expected->layout);
     assert_int_equal(object->upload_id, expected->upload_id);
+    assert_int_equal(object->modified_ms, expected->modified_ms);
+    assert_true(slice_equal(object->tags, value_of(&expected->tag)));
     if (object->layout != LAYOUT_INLINE) {
         check_extents(model, expected, object);
         return;
@@ -555,6 +609,18 @@ static void check_object(struct model *model, uint32_t bucket, uint32_t key)
     assert_int_equal(object->inline_bytes.bytes, expected->bytes);
     for (size_t i = 0; i < object->inline_bytes.bytes; i++)
         assert_int_equal(object->inline_bytes.data[i], expected->mark);
+}
+
+static void check_configs(struct model *model, uint32_t bucket)
+{
+    for (int kind = 1; kind <= BUCKET_CONFIG_KIND_MAX; kind++) {
+        const uint8_t *expected = &model->configs[bucket][kind - 1];
+        AUTO_VALUE(bytes) value = {.max = META_BUCKET_CONFIG_BYTES_MAX};
+        enum err err = meta_bucket_config_find(NULL, model->world.client, model->buckets[bucket],
+                                               (enum bucket_config_kind)kind, &value);
+        assert_int_equal(err, *expected == 0 ? ERR_NOT_FOUND : OK);
+        assert_true(slice_equal(bytes_slice(&value), value_of(expected)));
+    }
 }
 
 /* --- listing --- */
@@ -649,6 +715,7 @@ static void check_all(struct model *model)
     for (uint32_t b = 0; b < BUCKETS; b++) {
         if (model->buckets[b] == 0)
             continue;
+        check_configs(model, b);
         for (uint32_t k = 0; k < KEYS; k++)
             check_object(model, b, k);
         for (uint32_t i = 0; i < 20; i++)
@@ -658,7 +725,7 @@ static void check_all(struct model *model)
 
 /* --- replay --- */
 
-static void apply_log(struct meta_server *server, struct kv *kv, uint64_t up_to,
+static void apply_log(struct meta_group *server, struct kv *kv, uint64_t up_to,
                       struct state_position *out_position)
 {
     AUTO(state) state = NULL;
@@ -695,7 +762,7 @@ static void stores_equal(struct kv *a, struct kv *b)
  * the one that never did. */
 static void check_replay(struct model *model)
 {
-    struct meta_server *server = model->world.server;
+    struct meta_group *server = model->world.server;
     AUTO(kv_memory_world) other = kv_memory_world_new();
     struct state_position position = {0};
     for (uint64_t up_to = 0; up_to < server->log_count;) {
@@ -727,8 +794,10 @@ static void step(struct model *model)
         do_copy(model, pick(model, BUCKETS), pick(model, KEYS), bucket, key);
     else if (dice < 440)
         do_copy(model, bucket, key, bucket, key);
-    else if (dice < 560)
+    else if (dice < 540)
         do_delete(model, bucket, key);
+    else if (dice < 560)
+        do_tag(model, bucket, key);
     else if (dice < 620)
         do_upload_create(model, bucket, key);
     else if (dice < 770)
@@ -737,8 +806,10 @@ static void step(struct model *model)
         do_complete(model);
     else if (dice < 840)
         do_abort(model);
-    else if (dice < 930)
+    else if (dice < 920)
         do_stage(model, bucket);
+    else if (dice < 930)
+        do_config(model, bucket);
     else if (dice < 950)
         do_drop(model);
     else if (dice < 953)

@@ -386,6 +386,68 @@ static void commit_times_do_not_go_back_for_a_key(void **unused)
     world_deinit(&world);
 }
 
+static struct object *find_key(struct world *world, const char *key)
+{
+    struct object *object = NULL;
+    assert_int_equal(
+        meta_object_find(NULL, world->client, world->bucket_id, slice_of_text(key), true, &object),
+        OK);
+    return object;
+}
+
+static void tags_change_without_a_new_version(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    struct object_written written = put_inline(&world, "key", "bytes");
+    const char *const tags[] = {"first", "other", ""};
+    for (unsigned i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        assert_int_equal(
+            meta_object_tag(NULL, world.client, world.bucket_id, KEY, slice_of_text(tags[i])), OK);
+        AUTO(object) object = find_key(&world, "key");
+        assert_true(slice_equal_text(object->tags, tags[i]));
+        assert_true(slice_equal_text(object->attributes, "attributes"));
+        assert_true(slice_equal_text(object->inline_bytes, "bytes"));
+        assert_int_equal(object->stamp, written.stamp);
+        assert_int_equal(object->modified_ms, written.modified_ms);
+    }
+    assert_int_equal(meta_object_tag(NULL, world.client, world.bucket_id, SLICE_LITERAL("none"),
+                                     SLICE_LITERAL("t")),
+                     ERR_NOT_FOUND);
+    assert_int_equal(meta_object_tag(NULL, world.client, world.bucket_id + 1, KEY, KEY),
+                     ERR_NOT_FOUND);
+    static const uint8_t long_tags[META_TAGS_BYTES_MAX + 1];
+    assert_int_equal(meta_object_tag(NULL, world.client, world.bucket_id, KEY,
+                                     slice_of(long_tags, sizeof long_tags)),
+                     ERR_LIMIT);
+    world_deinit(&world);
+}
+
+/* Tags that came after the source was looked up are not lost: the copy names the version only. */
+static void a_copy_takes_the_tags_of_its_moment_or_its_own(void **unused)
+{
+    (void)unused;
+    struct world world;
+    world_init(&world);
+    struct object_copy copy = {.source_bucket_id = world.bucket_id,
+                               .source_key = KEY,
+                               .source_stamp = put_inline(&world, "key", "bytes").stamp,
+                               .bucket_id = world.bucket_id,
+                               .key = SLICE_LITERAL("copy"),
+                               .tags = SLICE_LITERAL("own")};
+    assert_int_equal(
+        meta_object_tag(NULL, world.client, world.bucket_id, KEY, SLICE_LITERAL("late")), OK);
+    for (unsigned i = 0; i < 2; i++) {
+        struct object_written written;
+        copy.replace_tags = i == 1;
+        assert_int_equal(meta_object_copy(NULL, world.client, &copy, &written), OK);
+        AUTO(object) object = find_key(&world, "copy");
+        assert_true(slice_equal_text(object->tags, i == 1 ? "own" : "late"));
+    }
+    world_deinit(&world);
+}
+
 static void the_largest_put_fits_an_entry(void **unused)
 {
     (void)unused;
@@ -398,7 +460,8 @@ static void the_largest_put_fits_an_entry(void **unused)
                              .key = slice_of(key, sizeof key),
                              .bytes = sizeof bytes,
                              .inline_bytes = slice_of(bytes, sizeof bytes),
-                             .attributes = slice_of(bytes, META_ATTRIBUTES_BYTES_MAX)};
+                             .attributes = slice_of(bytes, META_ATTRIBUTES_BYTES_MAX),
+                             .tags = slice_of(bytes, META_TAGS_BYTES_MAX)};
     struct object_written written;
     assert_int_equal(meta_object_put(NULL, world.client, &put, &written), OK);
     AUTO(object) object = NULL;
@@ -421,6 +484,8 @@ int main(void)
         cmocka_unit_test(an_intent_holds_as_many_blocks_as_an_object),
         cmocka_unit_test(copies_outlive_their_source_and_carry_their_own_attributes),
         cmocka_unit_test(commit_times_do_not_go_back_for_a_key),
+        cmocka_unit_test(tags_change_without_a_new_version),
+        cmocka_unit_test(a_copy_takes_the_tags_of_its_moment_or_its_own),
         cmocka_unit_test(the_largest_put_fits_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,7 +121,7 @@ static void an_idle_session_is_closed_by_tick_time(void **unused)
     (void)unused;
     struct world world;
     world_init(&world);
-    struct meta_server *server = world.server;
+    struct meta_group *server = world.server;
     uint64_t idle = server->session;
     uint64_t sequence = server->sequence;
     server_open_session(server);
@@ -143,7 +143,7 @@ static void ticks_keep_their_own_session_alive(void **unused)
     (void)unused;
     struct world world;
     world_init(&world);
-    struct meta_server *server = world.server;
+    struct meta_group *server = world.server;
     for (uint64_t ms = 0; ms < 3 * SESSION_IDLE_MS; ms += 5000) {
         server->wall_ms += 5000;
         struct command tick = {.type = COMMAND_TICK, .tick = {.tick_ms = server->wall_ms}};

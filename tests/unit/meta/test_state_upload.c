@@ -8,9 +8,13 @@ FIXTURE_SERVER
 static uint64_t create(struct world *world)
 {
     uint64_t upload_id = 0;
-    assert_int_equal(meta_upload_create(NULL, world->client, world->bucket_id, KEY,
-                                        SLICE_LITERAL("attributes"), 3, 4, &upload_id),
-                     OK);
+    struct upload_create create = {.bucket_id = world->bucket_id,
+                                   .key = KEY,
+                                   .attributes = SLICE_LITERAL("attributes"),
+                                   .tags = SLICE_LITERAL("tags"),
+                                   .checksum_algorithm = 3,
+                                   .checksum_type = 4};
+    assert_int_equal(meta_upload_create(NULL, world->client, &create, &upload_id), OK);
     return upload_id;
 }
 

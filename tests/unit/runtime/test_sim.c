@@ -1,5 +1,6 @@
 /* The simulator: lives, faults, determinism. */
 #include "base/log.h"
+#include "base/mem.h"
 #include "runtime/lane.h"
 #include "runtime/sim.h"
 #include "runtime/sync.h"
@@ -150,12 +151,13 @@ static void log_fiber(struct io *io, void *argument)
 
 /* Lives of one log, each ended by a power cut after a drawn number of events. True when a record
  * was lost. */
-static bool log_lives(uint64_t seed, unsigned lives, uint32_t mutant, bool sync_later,
+static bool log_lives(uint64_t seed, unsigned lives, const struct sim_fault *fault, bool sync_later,
                       uint64_t *out_hash)
 {
-    const struct sim_options options = {.seed = seed, .mutant_ignore_sync = mutant};
-    AUTO(sim) sim = sim_new(&options);
+    AUTO(sim) sim = sim_new(&(struct sim_options){.seed = seed});
     struct sim_machine *machine = sim_machine_new(sim, 1);
+    if (fault != NULL)
+        sim_set_fault(machine, fault);
     struct log_life log = {.sync_later = sync_later};
     for (unsigned life = 0; life < lives && !log.violated; life++) {
         assert_int_equal(sim_spawn(machine, 0, log_fiber, &log), OK);
@@ -173,8 +175,8 @@ static void acknowledged_records_survive_every_cut(void **state)
 {
     (void)state;
     for (uint64_t seed = 0; seed < 50; seed++) {
-        assert_false(log_lives(seed, 100, 0, false, NULL));
-        assert_false(log_lives(seed, 100, 0, true, NULL));
+        assert_false(log_lives(seed, 100, NULL, false, NULL));
+        assert_false(log_lives(seed, 100, NULL, true, NULL));
     }
 }
 
@@ -183,20 +185,21 @@ static void a_sync_that_does_nothing_is_found(void **state)
     (void)state;
     static const struct {
         const char *name;
-        uint32_t mutant;
+        struct sim_fault fault;
         bool sync_later;
         unsigned found_min;
     } cases[] = {
-        {"io_sync", 1, true, 15},
-        {"WRITE_DURABLE", 2, false, 15},
-        {"directory", 4, false, 5}, /* once a cut has kept the name, nothing is left to find */
+        {"io_sync", {.prefix = "/log", .sync_ignored = true}, true, 15},
+        {"WRITE_DURABLE", {.prefix = "/log", .durable_ignored = true}, false, 15},
+        /* Once a cut has kept the name, nothing is left to find. */
+        {"directory", {.prefix = "/", .sync_ignored = true}, false, 5},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         unsigned found = 0;
         for (uint64_t seed = 0; seed < 20; seed++)
-            found += log_lives(seed, 30, cases[i].mutant, cases[i].sync_later, NULL);
+            found += log_lives(seed, 30, &cases[i].fault, cases[i].sync_later, NULL);
         if (found < cases[i].found_min)
-            fail_msg("mutant %s found by %u of 20 seeds", cases[i].name, found);
+            fail_msg("%s: found by %u of 20 seeds", cases[i].name, found);
     }
 }
 
@@ -207,8 +210,8 @@ static void the_same_seed_gives_the_same_run(void **state)
     for (uint64_t seed = 0; seed < 10; seed++) {
         uint64_t first;
         uint64_t second;
-        (void)log_lives(seed, 20, 0, seed % 2 == 0, &first);
-        (void)log_lives(seed, 20, 0, seed % 2 == 0, &second);
+        (void)log_lives(seed, 20, NULL, seed % 2 == 0, &first);
+        (void)log_lives(seed, 20, NULL, seed % 2 == 0, &second);
         assert_true(first == second);
         assert_true(first != former);
         former = first;
@@ -968,6 +971,24 @@ static void a_drive_can_be_cloned(void **state)
     sim_stop(first);
 }
 
+static void a_pulled_drive_stays_away_after_a_power_cut(void **state)
+{
+    (void)state;
+    const struct sim_options options = {.seed = 1};
+    AUTO(sim) sim = sim_new(&options);
+    struct sim_machine *machine = sim_machine_new(sim, 1);
+    run(sim, machine, prepare, NULL);
+    assert_int_equal(sim_move_directory(machine, "/none", "/x"), ERR_NOT_FOUND);
+    assert_int_equal(sim_move_directory(machine, "/bad", "/away"), OK);
+    sim_power_cut(machine);
+    AUTO_VALUE(bytes) tree = {.max = 1000};
+    sim_describe_disk(machine, &tree);
+    AUTO_STRING text = slice_to_text(bytes_slice(&tree));
+    assert_non_null(strstr(text, "/away/"));
+    assert_null(strstr(text, "/bad/"));
+    assert_int_equal(sim_move_directory(machine, "/away", "/bad"), OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -990,6 +1011,7 @@ int main(void)
         cmocka_unit_test(who_polls_the_clock_sees_it_move),
         cmocka_unit_test(clocks_run_at_different_rates),
         cmocka_unit_test(a_drive_can_be_cloned),
+        cmocka_unit_test(a_pulled_drive_stays_away_after_a_power_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

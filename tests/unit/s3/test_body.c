@@ -265,6 +265,11 @@ static void malformed_bodies_are_refused(void **state)
          "</CompleteMultipartUpload>"},
         {"blank bucket configuration", BODY_CREATE_BUCKET, " "},
         {"no tag set", BODY_TAGGING, "<Tagging/>"},
+        {"no CORS rule", BODY_CORS, "<CORSConfiguration/>"},
+        {"two ids of a CORS rule", BODY_CORS,
+         "<CORSConfiguration><CORSRule><ID>a</ID><ID>b</ID></CORSRule></CORSConfiguration>"},
+        {"text in a CORS rule", BODY_CORS,
+         "<CORSConfiguration><CORSRule>x</CORSRule></CORSConfiguration>"},
         {"two tag sets", BODY_TAGGING, "<Tagging><TagSet/><TagSet/></Tagging>"},
         {"tag without value", BODY_TAGGING,
          "<Tagging><TagSet><Tag><Key>a</Key></Tag></TagSet></Tagging>"},
@@ -403,46 +408,37 @@ static void sizes_are_limited(void **state)
     assert_int_equal(parse_error(BODY_DELETE, bytes_slice(&tag)), S3_MALFORMED_XML);
 }
 
-static void tags_are_checked(void **state)
+static void cors_rules_are_a_flat_list(void **state)
 {
     (void)state;
-    static char long_text[2 * TAG_VALUE_CHARACTERS_MAX + 3];
-    for (size_t i = 0; i < TAG_VALUE_CHARACTERS_MAX + 1; i++)
-        memcpy(long_text + 2 * i, "\xc3\xa9", 2);
-    struct slice e128 = slice_of(long_text, 2 * TAG_KEY_CHARACTERS_MAX);
-    struct slice e129 = slice_of(long_text, 2 * TAG_KEY_CHARACTERS_MAX + 2);
-    struct slice e256 = slice_of(long_text, 2 * TAG_VALUE_CHARACTERS_MAX);
-    struct slice e257 = slice_of(long_text, 2 * TAG_VALUE_CHARACTERS_MAX + 2);
-    const struct {
-        struct tag tags[2];
-        enum s3_error error;
-    } cases[] = {
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("A"), SLICE_LITERAL("x")}},
-         S3_OK},
-        {{{SLICE_LITERAL("a +-=._:/@9Z"), e256}, {e128, SLICE_LITERAL("")}}, S3_OK},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("1")}, {SLICE_LITERAL("a"), SLICE_LITERAL("2")}},
-         S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL(""), SLICE_LITERAL("")}},
-         S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {e129, SLICE_LITERAL("")}}, S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("b"), e257}}, S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("b\n"), SLICE_LITERAL("")}},
-         S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("b"), SLICE_LITERAL("\0")}},
-         S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("b"), SLICE_LITERAL("a,b")}},
-         S3_INVALID_TAG},
-        {{{SLICE_LITERAL("a"), SLICE_LITERAL("")}, {SLICE_LITERAL("AWS:x"), SLICE_LITERAL("")}},
-         S3_INVALID_TAG},
+    static const char text[] =
+        "<CORSConfiguration" NS "><CORSRule><ID> one </ID><AllowedMethod>GET</AllowedMethod>\n"
+        "<AllowedMethod>PUT</AllowedMethod><AllowedOrigin>http://a&amp;b</AllowedOrigin>"
+        "<Unknown/><MaxAgeSeconds> 5 </MaxAgeSeconds></CORSRule>"
+        "<CORSRule><ExposeHeader>ETag</ExposeHeader><AllowedHeader/></CORSRule>"
+        "</CORSConfiguration>";
+    static const struct {
+        enum cors_field_kind kind;
+        const char *text;
+    } expected[] = {
+        {CORS_RULE, ""},
+        {CORS_ID, "one"},
+        {CORS_ALLOWED_METHOD, "GET"},
+        {CORS_ALLOWED_METHOD, "PUT"},
+        {CORS_ALLOWED_ORIGIN, "http://a&b"},
+        {CORS_MAX_AGE, "5"},
+        {CORS_RULE, ""},
+        {CORS_EXPOSE_HEADER, "ETag"},
+        {CORS_ALLOWED_HEADER, ""},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(tags_check(cases[i].tags, 2, TAG_OBJECT_COUNT_MAX, NULL), cases[i].error);
-    struct tag many[TAG_BUCKET_COUNT_MAX + 1] = {0};
-    assert_int_equal(tags_check(many, TAG_OBJECT_COUNT_MAX + 1, TAG_OBJECT_COUNT_MAX, NULL),
-                     S3_BAD_REQUEST);
-    assert_int_equal(tags_check(many, TAG_BUCKET_COUNT_MAX + 1, TAG_BUCKET_COUNT_MAX, NULL),
-                     S3_BAD_REQUEST);
-    assert_int_equal(tags_check(NULL, 0, TAG_OBJECT_COUNT_MAX, NULL), S3_OK);
+    AUTO(body_parser) parser = body_parser_new(BODY_CORS, NULL);
+    const struct body *body;
+    assert_int_equal(parse(parser, slice_of_text(text), 7, &body), S3_OK);
+    assert_int_equal(body->cors.field_count, sizeof expected / sizeof expected[0]);
+    for (uint32_t i = 0; i < body->cors.field_count; i++) {
+        assert_int_equal(body->cors.fields[i].kind, expected[i].kind);
+        assert_text(body->cors.fields[i].text, expected[i].text);
+    }
 }
 
 int main(void)
@@ -460,7 +456,7 @@ int main(void)
         cmocka_unit_test(bad_part_values_are_invalid_arguments),
         cmocka_unit_test(counts_are_limited),
         cmocka_unit_test(sizes_are_limited),
-        cmocka_unit_test(tags_are_checked),
+        cmocka_unit_test(cors_rules_are_a_flat_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

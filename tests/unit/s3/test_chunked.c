@@ -135,7 +135,8 @@ static const struct {
     {"trailer in capitals", "X-A", 3, "3\r\nabc\r\n0\r\nX-a:1\r\n\r\n", S3_OK},
     {"two trailers", "x-a, x-b", 3, "3\r\nabc\r\n0\r\nx-b:1\r\nx-a:2\r\n\r\n", S3_OK},
     {"minio-go", "x-a", 3, "3\r\nabc\r\n0\r\nx-a:1\n\r\n\r\n", S3_OK},
-    {"no length given", "", -1, "3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n", S3_OK},
+    {"no length given", "", -1, "3\r\nabc\r\n0\r\n\r\n", S3_OK},
+    {"small chunk before the last", "", -1, "3\r\nabc\r\n1\r\nd\r\n", S3_INVALID_CHUNK_SIZE},
     {"size in capitals", "", -1, "A\r\n0123456789\r\n0\r\n\r\n", S3_OK},
     {"leading zeros", "", -1, "0000000000000003\r\nabc\r\n0\r\n\r\n", S3_OK},
     {"17 digits", "", -1, "00000000000000003\r\nabc\r\n0\r\n\r\n", S3_INCOMPLETE_BODY},
@@ -239,7 +240,7 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
     struct s3_chunk_signing signing =
         example_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
     struct s3_chunk_signing chain = signing;
-    static uint8_t text[2][S3_CHUNK_SIGNED_BYTES_MIN];
+    static uint8_t text[2][S3_CHUNK_BYTES_MIN];
     memset(text[0], 'a', sizeof text[0]);
     memset(text[1], 'b', sizeof text[1]);
     const struct slice texts[] = {slice_of(text[0], sizeof text[0]),
@@ -256,7 +257,7 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
         {{2}, 1, S3_SIGNATURE_DOES_NOT_MATCH},
         {{0, 1}, 2, S3_INCOMPLETE_BODY},
     };
-    enum { BUILT_BYTES_MAX = S3_CHUNK_SIGNED_BYTES_MIN + 256 };
+    enum { BUILT_BYTES_MAX = S3_CHUNK_BYTES_MIN + 256 };
     struct bytes built[3] = {
         {.max = BUILT_BYTES_MAX}, {.max = BUILT_BYTES_MAX}, {.max = BUILT_BYTES_MAX}};
     for (int i = 0; i < 3; i++)
@@ -274,33 +275,39 @@ static void chunks_cannot_be_left_out_swapped_or_repeated(void **state)
         bytes_deinit(&built[i]);
 }
 
-static void a_small_signed_chunk_is_the_last(void **state)
+static void a_small_chunk_is_the_last(void **state)
 {
     (void)state;
     struct s3_chunk_signing signing =
         example_chain("4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9");
-    static uint8_t text[S3_CHUNK_SIGNED_BYTES_MIN];
+    static uint8_t text[S3_CHUNK_BYTES_MIN];
     static const struct {
         size_t bytes[3];
         enum s3_error error;
     } cases[] = {
         {{1, 0, 0}, S3_OK},
-        {{S3_CHUNK_SIGNED_BYTES_MIN, 1, 0}, S3_OK},
-        {{S3_CHUNK_SIGNED_BYTES_MIN - 1, 1, 0}, S3_INVALID_CHUNK_SIZE},
-        {{1, S3_CHUNK_SIGNED_BYTES_MIN, 0}, S3_INVALID_CHUNK_SIZE},
+        {{S3_CHUNK_BYTES_MIN, 1, 0}, S3_OK},
+        {{S3_CHUNK_BYTES_MIN - 1, 1, 0}, S3_INVALID_CHUNK_SIZE},
+        {{1, S3_CHUNK_BYTES_MIN, 0}, S3_INVALID_CHUNK_SIZE},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    const struct s3_chunked_options modes[] = {
+        {.mode = S3_CHUNKED_SIGNED, .signing = &signing},
+        {.mode = S3_CHUNKED_UNSIGNED_TRAILER},
+    };
+    enum { CASES = sizeof cases / sizeof cases[0] };
+    for (size_t i = 0; i < 2 * CASES; i++) {
+        const struct s3_chunked_options *mode = &modes[i / CASES];
+        const size_t *sizes = cases[i % CASES].bytes;
         struct s3_chunk_signing chain = signing;
-        AUTO_VALUE(bytes) body = {.max = 4 * S3_CHUNK_SIGNED_BYTES_MIN};
+        AUTO_VALUE(bytes) body = {.max = 4 * S3_CHUNK_BYTES_MIN};
         for (int j = 0; j < 3; j++) {
-            s3_signer_chunk(&chain, slice_of(text, cases[i].bytes[j]), &body);
-            if (cases[i].bytes[j] == 0)
+            s3_signer_chunk(mode->signing == NULL ? NULL : &chain, slice_of(text, sizes[j]), &body);
+            if (sizes[j] == 0)
                 break;
         }
         bytes_append_text(&body, "\r\n");
-        AUTO(s3_chunked) chunked = chunked_of(
-            &(struct s3_chunked_options){.mode = S3_CHUNKED_SIGNED, .signing = &signing});
-        assert_int_equal(decode(chunked, bytes_slice(&body), 1000, NULL), cases[i].error);
+        AUTO(s3_chunked) chunked = chunked_of(mode);
+        assert_int_equal(decode(chunked, bytes_slice(&body), 1000, NULL), cases[i % CASES].error);
     }
 }
 
@@ -366,7 +373,7 @@ int main(void)
         cmocka_unit_test(an_unsigned_body_follows_its_grammar),
         cmocka_unit_test(no_flipped_bit_of_a_signed_body_is_accepted_with_another_meaning),
         cmocka_unit_test(chunks_cannot_be_left_out_swapped_or_repeated),
-        cmocka_unit_test(a_small_signed_chunk_is_the_last),
+        cmocka_unit_test(a_small_chunk_is_the_last),
         cmocka_unit_test(minio_go_ends_trailer_lines_with_lf),
         cmocka_unit_test(limits_hold_before_memory_is_used),
     };

@@ -137,6 +137,11 @@ static const struct {
     {"DELETE /abc/k?tagging HTTP/1.0\n", S3_OP_DELETE_OBJECT_TAGGING, 0},
     {"POST /abc/k?select&select-type=2 HTTP/1.0\n", S3_OP_SELECT_OBJECT_CONTENT, 0},
     {"OPTIONS /abc/k?uploadId=u HTTP/1.0\n", S3_OP_PREFLIGHT_OBJECT, 0},
+    /* For a presigned request: what it signs is not here. */
+    {"OPTIONS /abc/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a%2F20261125%2Fr%2Fs3%2F"
+     "aws4_request&X-Amz-Date=20261125T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=content-type"
+     "&X-Amz-Signature=00 HTTP/1.0\n",
+     S3_OP_PREFLIGHT_OBJECT, 0},
     {"POST /abc/k HTTP/1.0\n", 0, S3_METHOD_NOT_ALLOWED},
     {"PATCH /abc/k HTTP/1.0\n", 0, S3_METHOD_NOT_ALLOWED},
     {"get /abc/k HTTP/1.0\n", 0, S3_METHOD_NOT_ALLOWED},

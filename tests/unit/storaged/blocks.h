@@ -119,16 +119,26 @@ struct node {
     struct sim *sim;
     struct sim_machine *machine;
     struct kv_memory_world *world;
-    struct meta_server *server;
+    struct meta_group *server;
     struct metrics *metrics;
     struct buf_pool *pool;
-    const char *directories[8];
+    const char *directories[24];
     uint32_t directory_count;
-    uint8_t data_shards, parity_shards; /* of the one volume made at format; 0: by storage_start */
+    uint8_t data_shards, parity_shards; /* of new volumes; 0: by the number of drives */
+    bool checks_mounts, accepts_loss;
+    uint32_t out_s, out_no_spare_s; /* of absent drives; 0: the defaults */
+    uint32_t scrub_pass_s;
+    unsigned changes;                 /* calls of drives_changed */
+    struct storage_identity identity; /* by node_format */
     struct storage *storage;
     struct meta_client *meta;
     struct storage_client *client;
 };
+
+static inline void node_changed(void *context)
+{
+    ((struct node *)context)->changes++;
+}
 
 static inline struct storage_options node_options(struct node *node)
 {
@@ -137,13 +147,22 @@ static inline struct storage_options node_options(struct node *node)
                                     .kv = kv_memory_provider(node->world),
                                     .metrics = node->metrics,
                                     .segment_bytes = 16 << 20,
-                                    .drive_bytes_min = 1 << 20};
+                                    .drive_bytes_min = 1 << 20,
+                                    .checks_mounts = node->checks_mounts,
+                                    .redundancy = {node->data_shards, node->parity_shards},
+                                    .accepts_loss = node->accepts_loss,
+                                    .out_s = node->out_s,
+                                    .out_no_spare_s = node->out_no_spare_s,
+                                    .scrub_pass_s = node->scrub_pass_s,
+                                    .drives_changed = node_changed,
+                                    .context = node};
 }
 
 static inline void node_init(struct node *node, const struct sim_options *options,
                              uint32_t directory_count)
 {
-    static const char *const names[] = {"/d0", "/d1", "/d2", "/d3", "/d4", "/d5"};
+    static const char *const names[] = {"/d0", "/d1", "/d2", "/d3", "/d4",
+                                        "/d5", "/d6", "/d7", "/d8", "/d9"};
     log_set_level(LOG_ERROR);
     *node = (struct node){.sim = sim_new(options)};
     node->machine = sim_machine_new(node->sim, 1);
@@ -164,29 +183,15 @@ static inline void node_deinit(struct node *node)
     buf_pool_free(node->pool);
 }
 
+/* Make the drives, and nothing else. */
 static inline enum err node_format(struct io *io, struct node *node)
 {
     struct storage_options options = node_options(node);
-    struct storage_identity identity = {.node_id = 1, .replica_id = 2};
-    io_random(io, identity.cluster_id, sizeof identity.cluster_id);
-    return storage_format(io, &options, &identity);
-}
-
-static inline enum err node_make_volume(struct io *io, struct node *node)
-{
-    struct drive_status status[8];
-    struct drive_id drives[8];
-    uint32_t count = storage_drives(io, node->storage, status, 8);
-    for (uint32_t i = 0; i < count; i++)
-        drives[i] = status[i].id;
-    struct volume volume;
-    struct volume_page *page = NULL;
-    TRY(meta_volume_list(io, node->meta, &page));
-    bool made = page->count > 0;
-    volume_page_free(page);
-    return made ? OK
-                : meta_volume_create(io, node->meta, node->data_shards, node->parity_shards, drives,
-                                     &volume);
+    struct storage *storage = NULL;
+    TRY(storage_open(io, &options, &storage));
+    node->identity = *storage_identity_of(storage);
+    storage_stop(io, storage);
+    return OK;
 }
 
 static inline enum err node_start(struct io *io, struct node *node)
@@ -195,8 +200,6 @@ static inline enum err node_start(struct io *io, struct node *node)
     TRY(storage_open(io, &options, &node->storage));
     node->meta = meta_client_new(node->server);
     node->client = storage_client_new(node->storage);
-    if (node->data_shards > 0)
-        TRY(node_make_volume(io, node));
     return storage_start(io, node->storage, node->meta);
 }
 

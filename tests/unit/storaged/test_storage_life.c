@@ -272,6 +272,58 @@ static void a_striped_volume_keeps_what_was_acknowledged_over_power_cuts(void **
         run_lives(1000 + seed, 3, 2, 1, 4);
 }
 
+static void drop_line(void *context, enum log_level level, const char *line);
+
+/* Everything acknowledged is there. */
+static void read_all(struct io *io, struct node *node)
+{
+    struct life *life = (struct life *)(void *)node; /* its first member */
+    assert_int_equal(node_start(io, node), OK);
+    for (unsigned i = 0; i < life->known_count; i++) {
+        if (!life->known[i].deleted)
+            assert_int_equal(check_block(io, node->client, &life->known[i], node->pool), OK);
+    }
+    node_stop(io, node);
+}
+
+static void empty_one(struct io *io, struct node *node)
+{
+    const char *directory = node->directories[5];
+    assert_int_equal(io_remove_tree(io, directory), OK);
+    assert_int_equal(io_make_directory(io, directory), OK);
+    assert_int_equal(io_sync_directory(io, "/"), OK);
+}
+
+/* Six drives, 4+2: one is emptied between two lives, another fails or hangs in some lives. */
+static void run_lives_of_many(uint64_t seed)
+{
+    struct life *life = life_new(&(struct sim_options){.seed = seed}, 6, 0, 0);
+    log_set_sink(drop_line, NULL);
+    node_run(&life->node, format);
+    for (unsigned i = 0; i < 5; i++) {
+        uint64_t what = draw(life, 3);
+        struct sim_fault fault = {.prefix = "/d1/segments",
+                                  .write_fails = what == 1,
+                                  .latency_ns = what == 2 ? 4 * IO_NS_PER_S : 0};
+        sim_set_fault(life->node.machine, &fault);
+        live(life, draw(life, 12000));
+        sim_clear_faults(life->node.machine);
+        require_no_violation(life, seed, i);
+        if (i == 2)
+            node_run(&life->node, empty_one);
+    }
+    node_run(&life->node, read_all);
+    log_set_sink(NULL, NULL);
+    life_free(life);
+}
+
+static void six_drives_keep_what_was_acknowledged_with_two_of_them_bad(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= seeds(1); seed++)
+        run_lives_of_many(2000 + seed);
+}
+
 static void drop_line(void *context, enum log_level level, const char *line)
 {
     (void)context, (void)level, (void)line;
@@ -281,10 +333,11 @@ static void drop_line(void *context, enum log_level level, const char *line)
 static void a_disk_that_lies_is_noticed(void **state)
 {
     (void)state;
-    struct sim_options options = {.seed = 1, .mutant_ignore_sync = 2};
-    struct life *life = life_new(&options, 1, 0, 0);
+    struct life *life = life_new(&(struct sim_options){.seed = 1}, 1, 0, 0);
     log_set_sink(drop_line, NULL);
     node_run(&life->node, format);
+    sim_set_fault(life->node.machine,
+                  &(struct sim_fault){.prefix = "/d0", .durable_ignored = true});
     for (unsigned i = 0; i < 6 && life->violation == NULL; i++)
         live(life, 4000);
     assert_true(life->violation != NULL);
@@ -297,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_drive_keeps_what_was_acknowledged_over_power_cuts),
         cmocka_unit_test(a_striped_volume_keeps_what_was_acknowledged_over_power_cuts),
+        cmocka_unit_test(six_drives_keep_what_was_acknowledged_with_two_of_them_bad),
         cmocka_unit_test(a_disk_that_lies_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

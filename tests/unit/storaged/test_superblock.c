@@ -24,10 +24,14 @@ static struct fixture *fixture_new(void)
                                 .block_bytes_max = 64 << 20,
                                 .formatted_ms = 6,
                                 .has_meta = true,
+                                .table_version = 9,
+                                .parity_floor = 2,
                                 .drive_count = STORAGE_DRIVES_MAX};
     for (unsigned i = 0; i < STORAGE_DRIVES_MAX; i++) {
         f->in.drives[i].id.bytes[0] = (uint8_t)i;
         f->in.drives[i].was_mount_point = i % 2 == 0;
+        f->in.drives[i].lost = i % 3 == 0;
+        f->in.drives[i].mount_counter = i * 7;
         memset(f->in.drives[i].path, 'a' + (int)i, IO_PATH_BYTES_MAX - 1);
     }
     for (uint64_t copy = 0; copy < SUPERBLOCK_COPIES; copy++)

@@ -9,7 +9,9 @@
 #include "base/own.h"
 #include "base/slice.h"
 #include "s3/checksum.h"
+#include "s3/cors.h"
 #include "s3/error.h"
+#include "s3/tagging.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,10 +21,11 @@ enum body_kind {
     BODY_CREATE_BUCKET,         /* CreateBucket; an empty body is an empty configuration */
     BODY_ACCESS_CONTROL_POLICY, /* PutBucketAcl, PutObjectAcl */
     BODY_TAGGING,               /* PutBucketTagging, PutObjectTagging */
+    BODY_CORS,                  /* PutBucketCors */
 };
 
 enum {
-    BODY_KIND_COUNT = 5,
+    BODY_KIND_COUNT = 6,
     BODY_DEPTH_MAX = 16,
     BODY_DELETE_COUNT_MAX = 1000,
     BODY_PART_COUNT_MAX = 10000,
@@ -57,10 +60,6 @@ struct body_complete_multipart {
     const struct body_part *parts;
 };
 
-struct tag {
-    struct slice key;
-    struct slice value;
-};
 struct body_tagging {
     uint32_t tag_count; /* any that fits into the body: see tags_check */
     const struct tag *tags;
@@ -69,6 +68,11 @@ struct body_tagging {
 struct body_create_bucket {
     struct slice location_constraint;
     struct body_tagging tagging;
+};
+
+struct body_cors {
+    uint32_t field_count; /* at least one rule: see cors_check */
+    const struct cors_field *fields;
 };
 
 enum body_grantee_type { BODY_GRANTEE_USER, BODY_GRANTEE_GROUP, BODY_GRANTEE_EMAIL };
@@ -101,6 +105,7 @@ struct body {
         struct body_create_bucket create_bucket;
         struct body_access_control_policy access_control_policy;
         struct body_tagging tagging;
+        struct body_cors cors;
     };
 };
 
@@ -125,18 +130,3 @@ enum s3_error body_parser_feed(struct body_parser *parser, struct slice data);
 /* The body is complete. Errors as body_parser_feed. */
 enum s3_error body_parser_finish(struct body_parser *parser, const struct body **out_body);
 DEFINE_AUTO(body_parser, body_parser_free)
-
-enum {
-    TAG_KEY_CHARACTERS_MAX = 128,
-    TAG_VALUE_CHARACTERS_MAX = 256,
-    TAG_OBJECT_COUNT_MAX = 10,
-    TAG_BUCKET_COUNT_MAX = 50,
-};
-/* Whether S3 accepts the tags, also those of the x-amz-tagging header: at most `count_max`
- * (TAG_OBJECT_COUNT_MAX or TAG_BUCKET_COUNT_MAX), lengths in characters, keys not empty, distinct
- * and not starting with "aws:", of ASCII only letters, digits, space and + - = . _ : / @.
- * `failure` may be NULL.
- *
- * S3_BAD_REQUEST: too many. S3_INVALID_TAG: the rest. */
-enum s3_error tags_check(const struct tag *tags, uint32_t tag_count, uint32_t count_max,
-                         struct s3_failure *failure);

@@ -22,7 +22,7 @@
 
 enum {
     S3_CHUNK_LINE_BYTES_MAX = 256,
-    S3_CHUNK_SIGNED_BYTES_MIN = 8 << 10, /* of all but the last */
+    S3_CHUNK_BYTES_MIN = 8 << 10, /* of all but the last */
     S3_CHUNK_SIGNED_BYTES_MAX = 16 << 20,
     S3_TRAILER_BYTES_MAX = 8192,
     S3_TRAILERS_MAX = 8,
@@ -67,7 +67,7 @@ DEFINE_AUTO(s3_chunked, s3_chunked_free)
  * `*out_payload` points into the input; empty means all input was consumed. An error is final.
  *
  * S3_INCOMPLETE_BODY            payload longer than decoded_bytes
- * S3_INVALID_CHUNK_SIZE         chunk line malformed, or chunk above the limit
+ * S3_INVALID_CHUNK_SIZE         chunk above the limit, or below the least and not the last
  * S3_ENTITY_TOO_LARGE           above S3_BODY_BYTES_MAX
  * S3_SIGNATURE_DOES_NOT_MATCH   at the end of a chunk or of the trailer
  * S3_MALFORMED_TRAILER          not announced, missing, repeated, or too large

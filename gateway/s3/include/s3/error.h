@@ -17,6 +17,8 @@
     X(S3_ACCESS_CONTROL_LIST_NOT_SUPPORTED, "AccessControlListNotSupported", 400,                  \
       "The bucket does not allow ACLs.")                                                           \
     X(S3_ACCESS_DENIED, "AccessDenied", 403, "Access Denied.")                                     \
+    X(S3_ACCESS_FORBIDDEN, "AccessForbidden", 403,                                                 \
+      "CORSResponse: This CORS request is not allowed.")                                           \
     X(S3_AUTHORIZATION_HEADER_MALFORMED, "AuthorizationHeaderMalformed", 400,                      \
       "The authorization header that you provided is not valid.")                                  \
     X(S3_AUTHORIZATION_QUERY_PARAMETERS_ERROR, "AuthorizationQueryParametersError", 400,           \

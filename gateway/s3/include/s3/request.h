@@ -16,6 +16,7 @@
 #include "base/own.h"
 #include "base/slice.h"
 #include "s3/error.h"
+#include "s3/form.h"
 #include "s3/head.h"
 #include "s3/operation.h"
 #include "s3/uri.h"
@@ -46,6 +47,8 @@ enum s3_auth_kind {
     S3_AUTH_V4_HEADER,
     S3_AUTH_V4_QUERY,
     S3_AUTH_V2_QUERY,
+    S3_AUTH_V4_FORM, /* fields of a browser's upload; what is signed is their policy */
+    S3_AUTH_V2_FORM,
 };
 
 /* Who claims to have signed. Not verified; for the look-up of the secret. */
@@ -68,9 +71,8 @@ enum s3_payload_mode {
 
 struct s3_payload {
     enum s3_payload_mode mode;
-    uint8_t sha256[32];     /* S3_PAYLOAD_SIGNED only */
-    bool has_decoded_bytes; /* chunked modes only: x-amz-decoded-content-length was given */
-    uint64_t decoded_bytes;
+    uint8_t sha256[32];         /* S3_PAYLOAD_SIGNED only */
+    uint64_t decoded_bytes;     /* x-amz-decoded-content-length; chunked modes only */
     struct slice trailer_names; /* x-amz-trailer, trailer modes only; empty otherwise */
 };
 
@@ -100,7 +102,21 @@ const struct s3_head *s3_request_head(const struct s3_request *request);
 enum s3_error s3_request_accept_anonymous(struct s3_request *request, struct s3_failure *failure);
 bool s3_request_is_verified(const struct s3_request *request);
 
+/* A browser's upload: its fields, complete, become the request. The key is the field `key`; the
+ * headers are `host` and those fields that name headers of PutObject, `acl` as x-amz-acl; the other
+ * headers and the query, which nobody signed, are gone. The credential is the one of the fields;
+ * kind S3_AUTH_ANONYMOUS when they have none. Takes `form` also when it fails.
+ *
+ * S3_INVALID_ARGUMENT: no key, a field of the signature is missing or malformed, the head is signed
+ * too, repeated headers. S3_KEY_TOO_LONG, S3_INVALID_URI: the key. */
+enum s3_error s3_request_take_form(struct s3_request *request, struct s3_form *form,
+                                   struct s3_failure *failure);
+
 /* The rest asserts that the request is verified. */
+
+/* The form of a browser's upload, all of whose fields must pass its policy (s3/post_policy.h)
+ * before anything is done. */
+const struct s3_form *s3_request_form(const struct s3_request *request);
 
 /* Value of a header; `name` in lower case. Presigned: an x-amz-* parameter of the query stands for
  * the header of that name, as SDKs that hoist headers expect. data is NULL when absent, not NULL

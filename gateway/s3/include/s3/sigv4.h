@@ -54,7 +54,8 @@ void s3_signing_cache_deinit(struct s3_signing_cache *cache);
  *
  * S3_REQUEST_TIME_TOO_SKEWED   header: more than 15 minutes away
  * S3_ACCESS_DENIED             presigned: expired or not yet valid; an x-amz-* header or host is
- *                              not signed; unsigned payload refused by the configuration
+ *                              not signed; unsigned payload refused by the configuration; form:
+ *                              signed more than 7 days ago or in the future
  * S3_INVALID_ACCESS_KEY_ID     no secret
  * S3_SIGNATURE_DOES_NOT_MATCH  with StringToSign and CanonicalRequest in `failure`
  * S3_INVALID_ARGUMENT          repeated unsigned header that has meaning

@@ -129,6 +129,7 @@ enum err node_start(struct io *io, const struct node_options *options, struct no
     assert(options->directory_count >= 1);
     struct node *node = mem_new(struct node);
     node->metrics = options->metrics;
+    fiber_group_init(&node->metadata.asking);
     enum err err = start(io, options, node);
     if (err != OK) {
         node_stop(io, node);
@@ -145,6 +146,7 @@ void node_stop(struct io *io, struct node *node)
         return;
     gateway_free(node->gateway);
     storage_client_free(node->storage_client);
+    node_metadata_leave_storage(io, &node->metadata);
     if (node->storage != NULL)
         storage_stop(io, node->storage);
     meta_client_free(node->meta_client);

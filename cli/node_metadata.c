@@ -64,10 +64,22 @@ void node_metadata_drives_changed(void *context)
 
 static bool drive_is_here(struct io *io, void *context, const uint8_t drive[16])
 {
-    const struct node_metadata *metadata = context;
+    struct node_metadata *metadata = context;
     struct drive_id id;
     memcpy(id.bytes, drive, sizeof id.bytes);
-    return storage_drive_is_here(io, metadata->storage, &id);
+    if (metadata->left)
+        return false;
+    metadata->asking.running++;
+    bool is_here = storage_drive_is_here(io, metadata->storage, &id);
+    if (--metadata->asking.running == 0)
+        signal_wake_all(io, &metadata->asking.ended);
+    return is_here;
+}
+
+void node_metadata_leave_storage(struct io *io, struct node_metadata *metadata)
+{
+    metadata->left = true;
+    fiber_group_wait(io, &metadata->asking);
 }
 
 bool node_metadata_reads_only(struct io *io, const struct node_metadata *metadata)

@@ -66,16 +66,59 @@ static bool counts_as_empty(const char *name)
     return strcmp(name, "lost+found") == 0 || strcmp(name, "superblock.new") == 0;
 }
 
+/* What an opening drive makes before anything is in it. A directory that was emptied in that moment
+ * has some of it again, and no superblock. */
+struct leftover {
+    bool segments, index, reserve;
+};
+
+static bool is_leftover(struct leftover *leftover, const char *name)
+{
+    bool *found = strcmp(name, "segments") == 0  ? &leftover->segments
+                  : strcmp(name, "index") == 0   ? &leftover->index
+                  : strcmp(name, "reserve") == 0 ? &leftover->reserve
+                                                 : NULL;
+    if (found != NULL)
+        *found = true;
+    return found != NULL;
+}
+
+static bool is_id(const char *name)
+{
+    return strlen(name) == 2 * sizeof(struct drive_id) &&
+           strspn(name, "0123456789abcdef") == 2 * sizeof(struct drive_id);
+}
+
+/* No names but drive ids: of indexes, which are derived; a segment's is not one. */
+static enum err holds_only_ids(struct io *io, const char *directory, const char *name, bool *out)
+{
+    AUTO_STRING path = path_of(directory, name);
+    AUTO_VALUE(bytes) names = {.max = NAMES_BYTES_MAX};
+    TRY(io_list_directory(io, path, &names));
+    for (size_t at = 0; at < names.bytes; at += strlen((char *)names.data + at) + 1)
+        *out = *out && is_id((char *)names.data + at);
+    return OK;
+}
+
 static enum err list_is_empty(struct io *io, const char *directory, bool *out_empty)
 {
     AUTO_VALUE(bytes) names = {.max = NAMES_BYTES_MAX};
     enum err err = io_list_directory(io, directory, &names);
+    struct leftover leftover = {.segments = false};
     *out_empty = true;
     if (err == ERR_NOT_FOUND)
         return OK;
     TRY(err);
-    for (size_t at = 0; at < names.bytes; at += strlen((char *)names.data + at) + 1)
-        *out_empty = *out_empty && counts_as_empty((char *)names.data + at);
+    for (size_t at = 0; at < names.bytes; at += strlen((char *)names.data + at) + 1) {
+        const char *name = (char *)names.data + at;
+        *out_empty = *out_empty && (counts_as_empty(name) || is_leftover(&leftover, name));
+    }
+    if (leftover.reserve && !leftover.segments && !leftover.index)
+        *out_empty = false;
+    if (*out_empty && leftover.segments)
+        TRY(holds_only_ids(io, directory, "segments", out_empty));
+    if (*out_empty && leftover.index)
+        TRY(holds_only_ids(io, directory, "index", out_empty));
     return OK;
 }
 
@@ -201,7 +244,8 @@ static enum err keep_reserve(struct io *io, struct drive *drive)
         return OK;
     AUTO_STRING path = path_of(drive->directory, "reserve");
     AUTO(file) file = NULL;
-    TRY(io_open(io, path, FILE_WRITE | FILE_CREATE, &file));
+    /* Made at the open only: nothing is put into a directory that was emptied meanwhile. */
+    TRY(io_open(io, path, FILE_WRITE, &file));
     if (give) {
         log_warn("drive: full, its reserve is given up for deletes directory=%s", drive->directory);
         TRY(io_truncate(io, file, 0));
@@ -301,7 +345,10 @@ static enum err open_all(struct io *io, struct drive *drive, const struct drive_
     }
     AUTO_STRING reserve = path_of(drive->directory, "reserve");
     struct file_info info;
-    drive->reserve_kept = io_stat(io, reserve, &info) == OK && info.bytes > 0;
+    AUTO(file) file = NULL;
+    TRY(io_open(io, reserve, FILE_WRITE | FILE_CREATE, &file));
+    TRY(io_file_info(io, file, &info));
+    drive->reserve_kept = info.bytes > 0;
     TRY(keep_reserve(io, drive));
     TRY(open_segments(io, drive));
     TRY(lane_new(io, "index", 1, &drive->index_lane));

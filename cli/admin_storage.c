@@ -7,6 +7,9 @@
 
 enum { CALL_TIMEOUT_S = 10, ANSWER_BYTES_MAX = 256 << 10 };
 
+static const char READS_ONLY[] =
+    "the metadata can only be read: too few drives are there; see shale meta recover";
+
 typedef void route_fn(struct io *io, struct storage *storage, struct exchange *exchange);
 
 /* --- answers --- */
@@ -103,6 +106,8 @@ static void set_drain(struct io *io, struct storage *storage, struct exchange *e
         respond_error(io, exchange, 404, "no drive of this node has that id");
     else if (err == ERR_INVALID)
         respond_error(io, exchange, 409, "the drive is lost; what it held is being rebuilt");
+    else if (err == ERR_NOT_LEADER)
+        respond_error(io, exchange, 503, READS_ONLY);
     else
         respond_error(io, exchange, 503, err_text(err));
 }
@@ -140,7 +145,10 @@ static void show_scrub(struct io *io, struct storage *storage, struct exchange *
 
 static void begin_scrub(struct io *io, struct storage *storage, struct exchange *exchange)
 {
-    storage_scrub(io, storage);
+    if (storage_scrub(io, storage) != OK) {
+        respond_error(io, exchange, 503, READS_ONLY);
+        return;
+    }
     respond_json(io, exchange, 202, json_pack("{s:b}", "running", 1));
 }
 

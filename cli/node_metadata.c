@@ -69,10 +69,9 @@ static bool drive_is_here(struct io *io, void *context, const uint8_t drive[16])
     memcpy(id.bytes, drive, sizeof id.bytes);
     if (metadata->left)
         return false;
-    metadata->asking.running++;
+    fiber_group_enter(&metadata->asking);
     bool is_here = storage_drive_is_here(io, metadata->storage, &id);
-    if (--metadata->asking.running == 0)
-        signal_wake_all(io, &metadata->asking.ended);
+    fiber_group_leave(io, &metadata->asking);
     return is_here;
 }
 

@@ -171,7 +171,7 @@ static enum err answer_whole(struct io *io, struct request *request, struct slic
         return OK;
     if (request->connection != NULL) {
         /* Not ended by cancel: the library reads the handler's memory until on_completed. */
-        request->whole.running = 1;
+        fiber_group_enter(&request->whole);
         fiber_group_wait(io, &request->whole);
     }
     return request->completed ? OK : http_gone_error(request);

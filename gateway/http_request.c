@@ -369,10 +369,8 @@ void http_end_request(struct request *request, bool completed)
     if (reactor->stopping)
         connection->deadline_ns = 1; /* the next sweep closes it */
     http_wake_handler(request);
-    if (request->whole.running > 0) {
-        request->whole.running = 0;
-        signal_wake_all(reactor->io, &request->whole.ended);
-    }
+    if (request->whole.running > 0)
+        fiber_group_leave(reactor->io, &request->whole);
     request_unref(request);
 }
 

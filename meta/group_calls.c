@@ -35,14 +35,12 @@ static struct call *pop_call(struct list *calls)
 
 static void use_begin(struct group_port *port, struct meta_server *server)
 {
-    server->readers[port->index].running++;
+    fiber_group_enter(&server->readers[port->index]);
 }
 
 static void use_end(struct io *io, struct group_port *port, struct meta_server *server)
 {
-    struct fiber_group *readers = &server->readers[port->index];
-    if (--readers->running == 0)
-        signal_wake_all(io, &readers->ended);
+    fiber_group_leave(io, &server->readers[port->index]);
 }
 
 static void wait_users(struct io *io, void *argument)
@@ -64,11 +62,9 @@ void group_wait_readers(struct io *io, struct meta_group *group, struct meta_ser
 
 static void finish(struct io *io, struct call *call)
 {
-    assert(call->answered.running == 1);
     if (call->kind == CALL_READ && call->err == OK)
         use_begin(call->port, read_of(call)->server);
-    call->answered.running = 0;
-    signal_wake_all(io, &call->answered.ended);
+    fiber_group_leave(io, &call->answered);
 }
 
 static void deliver_answers(struct io *io, void *argument)
@@ -174,7 +170,7 @@ static enum err submit(struct io *io, struct group_port *port, struct call *call
     call->port = port;
     call->deadline_ns = deadline_ns != 0 ? deadline_ns : io_now_ns(io) + IO_DEFAULT_TIMEOUT_NS;
     fiber_group_init(&call->answered);
-    call->answered.running = 1;
+    fiber_group_enter(&call->answered);
     if (io == port->group->home) {
         accept_call(port->group, call);
     } else {
@@ -197,15 +193,14 @@ static enum err port_enter(struct io *io, struct meta_group *group, struct group
     assert(port->io == io);
     if (port->closed)
         return FAIL(ERR_CLOSED, "metadata service stops");
-    port->running.running++;
+    fiber_group_enter(&port->running);
     *out_port = port;
     return OK;
 }
 
 static void port_leave(struct io *io, struct group_port *port)
 {
-    if (--port->running.running == 0)
-        signal_wake_all(io, &port->running.ended);
+    fiber_group_leave(io, &port->running);
 }
 
 enum err meta_group_propose(struct io *io, struct meta_group *group, struct slice command,

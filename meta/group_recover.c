@@ -192,7 +192,7 @@ static enum err recover_from_store(struct io *io, struct recovery *recovery,
         if (recovery->survey.replicas[i].found)
             TRY(group_put_aside(io, &recovery->survey.replicas[i]));
     TRY(io_rename(io, directory, replica->directory));
-    TRY(group_sync_parent(io, replica->directory));
+    TRY(io_sync_parent(io, replica->directory));
     if (options->store_moved == NULL)
         return OK;
     AUTO_STRING from = state_path(directory, id);

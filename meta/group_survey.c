@@ -141,16 +141,6 @@ char *group_aside_path(const char *directory, const char *word, uint64_t id)
     return mem_format("%s.%s-%016" PRIx64, directory, word, id);
 }
 
-enum err group_sync_parent(struct io *io, const char *path)
-{
-    AUTO_STRING parent = mem_format("%s", path);
-    char *slash = strrchr(parent, '/');
-    if (slash == NULL)
-        return io_sync_directory(io, ".");
-    slash[slash == parent] = '\0';
-    return io_sync_directory(io, parent);
-}
-
 /* Hard state and membership in one batch: a crash leaves both or none. The membership entry is of
  * a term that nobody ever led, above all of the log's. */
 static enum err append_membership(struct io *io, struct meta_log *log,
@@ -201,7 +191,7 @@ enum err group_put_aside(struct io *io, const struct survey_replica *replica)
         io_random(io, &id, sizeof id); /* its identity cannot be read */
     AUTO_STRING aside = group_aside_path(replica->directory, "old", id);
     TRY(io_rename(io, replica->directory, aside));
-    return group_sync_parent(io, replica->directory);
+    return io_sync_parent(io, replica->directory);
 }
 
 /* The one that goes on first: a crash in between leaves a quorum that is whole by itself, and the

@@ -37,4 +37,3 @@ enum err group_survey_recover(struct io *io, struct group_survey *survey, uint64
 char *group_aside_path(const char *directory, const char *word, uint64_t id);
 /* Rename a replica's directory to `<directory>.old-<id>`, durably. */
 enum err group_put_aside(struct io *io, const struct survey_replica *replica);
-enum err group_sync_parent(struct io *io, const char *path);

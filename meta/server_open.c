@@ -276,17 +276,8 @@ static enum err check_empty(struct io *io, const struct meta_server *server)
     return FAIL(ERR_EXISTS, "directory=%s", server->directory);
 }
 
-static enum err sync_parent(struct io *io, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    AUTO_STRING parent = slash == NULL
-                             ? mem_format(".")
-                             : mem_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
-    return io_sync_directory(io, parent);
-}
-
-/* Their names become durable with that of the identity, which says that they are there: it is the
- * last of the same directory, and changes of one directory reach the disk in their order. */
+/* Their names become durable with that of the identity, which says that they are there: it is
+ * in the same directory, which is synced after it. */
 static enum err make_directories(struct io *io, const struct meta_server *server)
 {
     AUTO_STRING log = path_in(server, "log");
@@ -295,7 +286,7 @@ static enum err make_directories(struct io *io, const struct meta_server *server
     if (err == ERR_EXISTS)
         err = check_empty(io, server);
     TRY(err);
-    TRY(sync_parent(io, server->directory));
+    TRY(io_sync_parent(io, server->directory));
     TRY(io_make_directory(io, log));
     return io_make_directory(io, state);
 }

@@ -6,6 +6,7 @@
 #include "scheduler.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <string.h>
 
 enum {
     DIRECT_ALIGN_BYTES = 4096,
@@ -506,6 +507,15 @@ enum err io_sync_directory(struct io *io, const char *path)
     AUTO(file) directory = NULL;
     TRY(io_open(io, path, FILE_DIRECTORY, &directory));
     return io_sync(io, directory);
+}
+
+enum err io_sync_parent(struct io *io, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_STRING parent = slash == NULL
+                             ? mem_format(".")
+                             : mem_format("%.*s", slash == path ? 1 : (int)(slash - path), path);
+    return io_sync_directory(io, parent);
 }
 
 static enum err remove_entry(struct io *io, const char *path, unsigned depth);

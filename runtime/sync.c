@@ -145,23 +145,33 @@ void fiber_group_init(struct fiber_group *group)
     signal_init(&group->ended);
 }
 
+void fiber_group_enter(struct fiber_group *group)
+{
+    group->running++;
+}
+
+void fiber_group_leave(struct io *io, struct fiber_group *group)
+{
+    assert(group->running > 0);
+    if (--group->running == 0)
+        signal_wake_all(io, &group->ended);
+}
+
 static void member_body(struct io *io, void *argument)
 {
     /* A fiber starts inside io_spawn, so the spawner's stack holds the member until here. */
     struct member member = *(const struct member *)argument;
     member.fn(io, member.argument);
-    assert(member.group->running > 0);
-    if (--member.group->running == 0)
-        signal_wake_all(io, &member.group->ended);
+    fiber_group_leave(io, member.group);
 }
 
 enum err fiber_group_spawn(struct io *io, struct fiber_group *group, fiber_fn *fn, void *argument)
 {
     struct member member = {.group = group, .fn = fn, .argument = argument};
-    group->running++;
+    fiber_group_enter(group);
     enum err result = io_spawn(io, member_body, &member);
-    if (result != OK && --group->running == 0)
-        signal_wake_all(io, &group->ended);
+    if (result != OK)
+        fiber_group_leave(io, group);
     return result;
 }
 

@@ -148,12 +148,7 @@ static enum err sync_parent(struct io *io, const char *directory)
     enum err err = io_sync_directory(io, parent);
     if (err != ERR_NOT_FOUND && err != ERR_INVALID)
         return err;
-    const char *slash = strrchr(directory, '/');
-    AUTO_STRING named = slash == NULL ? mem_format(".")
-                        : slash == directory
-                            ? mem_format("/")
-                            : mem_format("%.*s", (int)(slash - directory), directory);
-    return io_sync_directory(io, named);
+    return io_sync_parent(io, directory);
 }
 
 enum err drive_format(struct io *io, const char *directory, const struct superblock *superblock)
@@ -172,8 +167,8 @@ enum err drive_format(struct io *io, const char *directory, const struct superbl
     AUTO(file) file = NULL;
     TRY(io_open(io, path_new, FILE_WRITE | FILE_CREATE, &file));
     TRY(write_superblock(io, file, superblock)); /* durable when it returns */
-    TRY(io_rename(io, path_new, path));
-    return io_sync_directory(io, directory);
+    /* drive_open makes the name durable; before that nothing rests on the drive. */
+    return io_rename(io, path_new, path);
 }
 
 enum err drive_write_table(struct io *io, struct drive *drive, const struct superblock *table)

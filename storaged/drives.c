@@ -174,8 +174,7 @@ static enum err check_size(struct io *io, const struct storage_options *options,
     return OK;
 }
 
-static enum err format_one(struct io *io, struct storage *storage, const struct known_drive *known,
-                           bool has_meta)
+static enum err format_one(struct io *io, struct storage *storage, const struct known_drive *known)
 {
     uint64_t bytes = 0;
     TRY(check_size(io, &storage->options, known->entry.path, &bytes));
@@ -185,7 +184,6 @@ static enum err format_one(struct io *io, struct storage *storage, const struct 
     superblock->drive = known->entry.id;
     superblock->incarnation = storage->incarnation;
     superblock->formatted_ms = io_wall_ms(io);
-    superblock->has_meta = has_meta;
     superblock->segment_bytes = storage->options.segment_bytes > 0
                                     ? storage->options.segment_bytes
                                     : superblock_segment_bytes(bytes);
@@ -248,10 +246,7 @@ static void take_roster(struct io *io, struct storage *storage, const struct ros
     if (roster->is_new) {
         io_random(io, storage->identity.cluster_id, sizeof storage->identity.cluster_id);
         io_random(io, &storage->identity.node_id, sizeof storage->identity.node_id);
-        io_random(io, &storage->identity.replica_id, sizeof storage->identity.replica_id);
-        /* 0 means "none" in both id spaces. */
-        storage->identity.node_id |= 1;
-        storage->identity.replica_id |= 1;
+        storage->identity.node_id |= 1; /* 0 means "none" */
     }
     for (uint32_t i = 0; i < roster->known_count; i++) {
         const struct roster_known *from = &roster->known[i];
@@ -339,7 +334,7 @@ static enum err format_new(struct io *io, struct storage *storage, const struct 
         (void)add_known(io, storage, found[i].directory);
     }
     for (uint32_t i = first; i < storage->known_count; i++) {
-        TRY(format_one(io, storage, &storage->known[i], roster->is_new && i == first));
+        TRY(format_one(io, storage, &storage->known[i]));
         log_info("storage: new drive directory=%s", storage->known[i].entry.path);
     }
     for (uint32_t i = first; i < storage->known_count; i++) {
@@ -364,22 +359,6 @@ static void warn_of_shared_devices(const struct storage *storage)
     }
 }
 
-/* The first drive of the node holds the first metadata replica; drives that were added later do
- * not. */
-static void find_meta_drive(struct storage *storage)
-{
-    uint32_t count = atomic_load(&storage->drive_count);
-    for (uint32_t i = 0; i < count; i++) {
-        struct drive *drive = storage->drives[i];
-        if (drive->superblock->has_meta &&
-            (storage->meta_drive == NULL ||
-             drive->superblock->formatted_ms < storage->meta_drive->superblock->formatted_ms))
-            storage->meta_drive = drive;
-    }
-    if (storage->meta_drive == NULL)
-        storage->meta_drive = storage->drives[0];
-}
-
 static enum err open_all(struct io *io, struct storage *storage, struct roster *roster,
                          const struct roster_found *found)
 {
@@ -394,7 +373,6 @@ static enum err open_all(struct io *io, struct storage *storage, struct roster *
     TRY(err);
     TRY(open_known(io, storage, roster));
     TRY(format_new(io, storage, roster, found));
-    find_meta_drive(storage);
     warn_of_shared_devices(storage);
     TRY(drives_write_tables(io, storage));
     if (storage->known_count == 1 && storage->parity_floor == 0)
@@ -466,7 +444,7 @@ static enum err replace(struct io *io, struct storage *storage, uint32_t index)
     old->state = ROSTER_LOST;
     storage->table_version++;
     struct known_drive *new = add_known(io, storage, old->entry.path);
-    enum err err = format_one(io, storage, new, false);
+    enum err err = format_one(io, storage, new);
     if (err != OK) {
         remove_known(storage, new);
         old->state = state_before;

@@ -348,11 +348,14 @@ enum err scrub_start(struct io *io, struct storage *storage, struct drive *drive
 
 /* --- asking --- */
 
-void storage_scrub(struct io *io, struct storage *storage)
+enum err storage_scrub(struct io *io, struct storage *storage)
 {
     assert(io == storage->home);
+    if (storage->reads_only)
+        return FAIL(ERR_NOT_LEADER, "the metadata can only be read");
     storage->scrub->requests++;
     scrub_wake(io, storage);
+    return OK;
 }
 
 uint32_t storage_scrub_state(struct io *io, struct storage *storage, struct scrub_status *out,

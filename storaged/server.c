@@ -225,6 +225,7 @@ enum err storage_start_reading(struct io *io, struct storage *storage, struct me
     assert(io == storage->home);
     assert(storage->meta == NULL);
     storage->meta = meta;
+    storage->reads_only = true;
     drives_show(storage);
     return volumes_refresh(io, storage);
 }
@@ -298,11 +299,6 @@ bool storage_ready(const struct storage *storage)
     for (uint32_t i = 0; i < atomic_load(&storage->drive_count); i++)
         serves = serves || !atomic_load(&storage->drives[i]->fenced);
     return serves && !atomic_load(&storage->stopping);
-}
-
-const char *storage_meta_directory(const struct storage *storage)
-{
-    return storage->meta_drive->directory;
 }
 
 const struct storage_identity *storage_identity_of(const struct storage *storage)

@@ -85,7 +85,7 @@ struct storage {
 
     struct drive *drives[STORAGE_DRIVES_LIFE_MAX]; /* opened in this life; only grows */
     _Atomic uint32_t drive_count;
-    struct drive *meta_drive;
+    bool reads_only; /* storage_start_reading */
     struct known_drive known[STORAGE_DRIVES_MAX];
     uint32_t known_count;
     uint64_t table_version;

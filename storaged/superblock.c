@@ -7,13 +7,7 @@
 #include <stddef.h>
 
 #define SUPERBLOCK_MAGIC UINT64_C(0x5055534c41485300)
-enum {
-    SUPERBLOCK_VERSION = 1,
-    FLAG_META = 1,
-    FLAG_MOUNT_POINT = 1,
-    FLAG_LOST = 2,
-    FLAG_VACATED = 4
-};
+enum { SUPERBLOCK_VERSION = 1, FLAG_MOUNT_POINT = 1, FLAG_LOST = 2, FLAG_VACATED = 4 };
 
 struct superblock_layout {
     uint64_t magic;
@@ -22,13 +16,13 @@ struct superblock_layout {
     uint8_t cluster_id[16];
     uint8_t drive_id[16];
     uint64_t node_id;
-    uint64_t replica_id;
+    uint64_t reserved;
     uint64_t incarnation;
     uint64_t mount_counter;
     uint64_t segment_bytes;
     uint64_t formatted_ms;
     uint32_t block_bytes_max;
-    uint32_t flags;
+    uint32_t reserved_flags;
     uint32_t drive_count;
     uint32_t parity_floor;
     uint64_t table_version;
@@ -56,13 +50,11 @@ void superblock_encode(const struct superblock *superblock, uint8_t *out)
         .magic = SUPERBLOCK_MAGIC,
         .version = SUPERBLOCK_VERSION,
         .node_id = superblock->node.node_id,
-        .replica_id = superblock->node.replica_id,
         .incarnation = superblock->incarnation,
         .mount_counter = superblock->mount_counter,
         .segment_bytes = superblock->segment_bytes,
         .formatted_ms = superblock->formatted_ms,
         .block_bytes_max = superblock->block_bytes_max,
-        .flags = superblock->has_meta ? FLAG_META : 0,
         .drive_count = superblock->drive_count,
         .parity_floor = superblock->parity_floor,
         .table_version = superblock->table_version,
@@ -109,13 +101,12 @@ static enum err unpack(const struct superblock_layout *layout, const uint8_t *co
     if (layout->parity_floor > CODEC_PARITY_SHARDS_MAX)
         return FAIL(ERR_CORRUPT, "superblock parity_floor=%u", layout->parity_floor);
     *out = (struct superblock){
-        .node = {.node_id = layout->node_id, .replica_id = layout->replica_id},
+        .node = {.node_id = layout->node_id},
         .incarnation = layout->incarnation,
         .mount_counter = layout->mount_counter,
         .segment_bytes = layout->segment_bytes,
         .block_bytes_max = layout->block_bytes_max,
         .formatted_ms = layout->formatted_ms,
-        .has_meta = (layout->flags & FLAG_META) != 0,
         .table_version = layout->table_version,
         .parity_floor = (uint8_t)layout->parity_floor,
         .drive_count = layout->drive_count,

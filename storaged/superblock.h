@@ -35,7 +35,6 @@ struct superblock {
     uint64_t segment_bytes;
     uint32_t block_bytes_max;
     uint64_t formatted_ms;
-    bool has_meta;          /* the first metadata replica of the node was made on this drive */
     uint64_t table_version; /* of what follows: +1 at each change, the highest one counts */
     uint8_t parity_floor;   /* the most parity shards that the node ever promised */
     uint32_t drive_count;   /* of the node, this one and lost ones included */

@@ -47,8 +47,8 @@ class Server:
         self.signer = wire.Signer(ACCESS_KEY, SECRET_KEY)
         Server.made.append(self)
 
-    def start(self):
-        """Returns when /health/ready says so. NotStarted: it ended by itself."""
+    def start(self, ready=True):
+        """Returns when /health/ready says so; without `ready`, when the S3 port is open. NotStarted: it ended by itself."""
         assert self.process is None
         command = [str(BINARY), "server", *map(str, self.directories)]
         command += ["--address", f"127.0.0.1:{self.port}", "--admin-address", f"127.0.0.1:{self.admin_port}"]
@@ -58,13 +58,13 @@ class Server:
         with open(self.log_path, "ab") as log, open(out_path, "wb") as out:
             self.process = subprocess.Popen(command + self.flags, stdout=out, stderr=log, env=environment)
         try:
-            self._wait_for_lines(out_path)
+            self._wait_for_lines(out_path, ready)
         except BaseException:
             self.kill9()
             raise
         return self
 
-    def _wait_for_lines(self, out_path):
+    def _wait_for_lines(self, out_path, ready):
         until = time.monotonic() + START_SECONDS_MAX
         while "ready\n" not in (text := out_path.read_text()):
             if (status := self.process.poll()) is not None:
@@ -77,7 +77,7 @@ class Server:
         self.scheme, port = re.search(r"^s3: (https?)://127\.0\.0\.1:(\d+)$", text, re.M).groups()
         self.port = int(port)
         self.admin_port = int(re.search(r"^admin: http://127\.0\.0\.1:(\d+)$", text, re.M)[1])
-        while not self.is_ready():
+        while ready and not self.is_ready():
             assert time.monotonic() < until, "printed ready, but /health/ready does not say so"
             time.sleep(0.005)
 

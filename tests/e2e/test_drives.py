@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ledger import Crowd
+from ledger import Crowd, matches
 from server import BINARY, LoopDisk, NotStarted, loop_disks_missing, run
 from test_crash import crash_many_times
 from test_damage import damage, files_by_kind
@@ -153,7 +153,69 @@ def test_one_more_lost_than_promised(new_server, tmp_path):
         server.start()
     assert "--accept-loss" in str(refused.value)
     assert not list(server.directories[0].iterdir()), "a refused start formats nothing"
-    del crowd
+    checked = fsck(server)
+    assert checked.returncode == 2, checked.stdout + checked.stderr
+    assert "lost object=large/big " in checked.stdout, "fsck says what is lost"
+    recovered = subprocess.run([BINARY, "meta", "recover", *server.directories], capture_output=True, text=True)
+    assert recovered.returncode == 1, "two of five voters may have missed something"
+    assert "--accept-loss" in recovered.stdout + recovered.stderr
+    run(BINARY, "meta", "recover", "--accept-loss", *server.directories)
+    server.flags = ["--accept-loss"]
+    server.start()
+    check_no_wrong_bytes(server, crowd)
+    assert request(server, "GET", "large", "big").status in (500, 503)
+    load(Crowd(server, "bucket", 1), 0.5)
+    server.stop()
+
+
+def check_no_wrong_bytes(server, crowd):
+    for worker in crowd.workers:
+        for key, entry in worker.entries.items():
+            answer = request(server, "GET", "bucket", key)
+            assert answer.status in (200, 404, 500, 503), answer
+            if answer.status == 200:
+                assert any(matches(value, answer.body) for value in entry.allowed()), f"wrong bytes of {key}"
+
+
+def test_without_a_quorum_it_reads(new_server, tmp_path):
+    """Two of four gone: everything is read, nothing written, and every refusal says what to do."""
+    server = new_server(directories_of(tmp_path, 4))
+    crowd = begin(server)
+    server.stop()
+    for index in (0, 3):
+        empty(server.directories[index])
+    server.start(ready=False)
+    assert "shale meta recover" in server.log()
+    crowd.check()
+    check_big(server)
+    assert request(server, "PUT", "bucket", "new", body=b"x").status == 503
+    assert request(server, "DELETE", "large", "big").status == 503
+    for path in ("/scrub", f"/drives/drain?id={drives_of(server)[0]['id']}"):
+        status, text = server.admin(path, "POST")
+        assert status == 503 and "shale meta recover" in text, text
+    server.stop()
+
+
+def drives_of(server):
+    return json.loads(server.admin("/drives")[1])["drives"]
+
+
+@pytest.mark.parametrize("method, path, status", [
+    ("POST", "/drives/drain", 400),
+    ("POST", "/drives/drain?id=xyz", 400),
+    ("POST", "/drives/undrain?name=1", 400),
+    ("POST", "/drives/drain?id=" + 32 * "0", 404),
+    ("GET", "/drives/drain", 405),
+    ("POST", "/drives", 405),
+    ("DELETE", "/scrub", 405),
+    ("GET", "/drives/none", 404),
+])  # fmt: skip
+def test_the_admin_port_refuses(server, method, path, status):
+    before = drives_of(server)
+    answered, text = server.admin(path, method)
+    assert answered == status, text
+    assert text.strip(), "a refusal says why"
+    assert [drive["state"] for drive in drives_of(server)] == [drive["state"] for drive in before]
 
 
 def test_a_directory_is_added_later(new_server, tmp_path):

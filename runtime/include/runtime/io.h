@@ -174,3 +174,5 @@ enum err io_list_directory(struct io *io, const char *path, struct bytes *out_na
 enum err io_space(struct io *io, const char *path, struct space_info *out_space);
 /* Open the directory, sync it, close it: makes creations and renames in it durable. */
 enum err io_sync_directory(struct io *io, const char *path);
+/* Make the name of `path` itself durable: sync the directory that the path says it is in. */
+enum err io_sync_parent(struct io *io, const char *path);

@@ -35,7 +35,7 @@ void fiber_mutex_init(struct fiber_mutex *mutex);
 enum err fiber_mutex_lock(struct io *io, struct fiber_mutex *mutex);
 void fiber_mutex_unlock(struct io *io, struct fiber_mutex *mutex);
 
-/* Wait for a set of fibers: group_add before each spawn, group_done at each fiber's end. */
+/* Wait for a set of fibers, or of spans of their work. One reactor. */
 struct fiber_group {
     uint32_t running;
     struct signal ended;
@@ -43,6 +43,10 @@ struct fiber_group {
 void fiber_group_init(struct fiber_group *group);
 /* Spawn a fiber that counts in the group. */
 enum err fiber_group_spawn(struct io *io, struct fiber_group *group, fiber_fn *fn, void *argument);
+/* Something begins to count in the group, and ends: a call of a fiber that the group did not spawn,
+ * an answer that somebody else owes. */
+void fiber_group_enter(struct fiber_group *group);
+void fiber_group_leave(struct io *io, struct fiber_group *group);
 /* Waits until none runs; not ended by deadline or cancel, since members work on the caller's
  * memory. */
 void fiber_group_wait(struct io *io, struct fiber_group *group);

@@ -49,7 +49,6 @@ struct storage_options {
 struct storage_identity {
     uint8_t cluster_id[16];
     uint64_t node_id;
-    uint64_t replica_id; /* of the metadata voter on the first drive */
 };
 
 /* Take the directories (storaged/roster.h): open the drives of the node, lock and recover them,
@@ -74,8 +73,6 @@ void storage_stop(struct io *io, struct storage *storage);
 bool storage_ready(const struct storage *storage);
 /* Run one pass of collection now and wait for it (tests, admin): free list, then orphans. */
 enum err storage_collect(struct io *io, struct storage *storage);
-/* Directory of the drive that holds the metadata replica. */
-const char *storage_meta_directory(const struct storage *storage);
 
 enum drive_state {
     DRIVE_STATE_OK = 1,
@@ -117,8 +114,9 @@ struct scrub_status {
     uint64_t segment, offset; /* the last record that was read in this pass */
     uint64_t bytes, errors;   /* of this pass, or the one that ended last */
 };
-/* Read and compare everything on all drives at full speed; damage is repaired. From reactor 0. */
-void storage_scrub(struct io *io, struct storage *storage);
+/* Read and compare everything on all drives at full speed; damage is repaired. ERR_NOT_LEADER: the
+ * metadata can only be read, nothing could be repaired. From reactor 0. */
+enum err storage_scrub(struct io *io, struct storage *storage);
 /* Of the drives that serve: fills up to `max`, returns how many there are. From reactor 0. */
 uint32_t storage_scrub_state(struct io *io, struct storage *storage, struct scrub_status *out,
                              uint32_t max);

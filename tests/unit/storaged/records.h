@@ -62,7 +62,7 @@ static inline void set_make_superblock(struct record_set *set, uint32_t drive)
     AUTO_STRING path = mem_format("%s/superblock", set->directories[drive]);
     AUTO(file) file = NULL;
     AUTO(buf) copy = buf_new(SUPERBLOCK_COPY_BYTES);
-    superblock->node = (struct storage_identity){.node_id = 7, .replica_id = 9};
+    superblock->node = (struct storage_identity){.node_id = 7};
     memcpy(superblock->node.cluster_id, set->identities[drive].cluster_id, 16);
     superblock->drive = set->identities[drive].drive;
     superblock->drive_count = set->count;

@@ -124,7 +124,7 @@ static void make_place(const struct roster_case *c, char *word, unsigned index, 
     char *counter = strchr(what, '@');
     struct superblock *superblock = &f->superblocks[index];
     *superblock = (struct superblock){
-        .node = {.cluster_id = {strchr(what, 'o') != NULL ? 2 : 1}, .node_id = 1, .replica_id = 1},
+        .node = {.cluster_id = {strchr(what, 'o') != NULL ? 2 : 1}, .node_id = 1},
         .drive = {{(uint8_t)(what[0] - '0')}},
         .mount_counter = counter != NULL ? strtoul(counter + 1, NULL, 10) : 0,
         .table_version = strchr(what, 'v') != NULL ? 1 : 7,

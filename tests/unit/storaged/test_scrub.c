@@ -25,7 +25,7 @@ static struct scrub_status scrub_at(struct io *io, struct node *node, const char
 static void scrub_all(struct io *io, struct node *node)
 {
     bool running = true;
-    storage_scrub(io, node->storage);
+    assert_int_equal(storage_scrub(io, node->storage), OK);
     for (unsigned i = 0; running && i < 600; i++) {
         assert_int_equal(io_sleep_ms(io, 100), OK);
         running = false;

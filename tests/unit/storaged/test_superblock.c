@@ -16,14 +16,13 @@ struct fixture {
 static struct fixture *fixture_new(void)
 {
     struct fixture *f = mem_new(struct fixture);
-    f->in = (struct superblock){.node = {.cluster_id = {1}, .node_id = 2, .replica_id = 3},
+    f->in = (struct superblock){.node = {.cluster_id = {1}, .node_id = 2},
                                 .drive = {{4}},
                                 .incarnation = 1,
                                 .mount_counter = 5,
                                 .segment_bytes = 128 << 20,
                                 .block_bytes_max = 64 << 20,
                                 .formatted_ms = 6,
-                                .has_meta = true,
                                 .table_version = 9,
                                 .parity_floor = 2,
                                 .drive_count = STORAGE_DRIVES_MAX};
